@@ -1,0 +1,136 @@
+/* arena.c - chunks of doubling size; one allocation of the system for many of ours.
+ * Under ASan each allocation is followed by a poisoned red zone, and what a reset frees is poisoned too. */
+#include "base/arena.h"
+
+#include <assert.h>
+#include <stdalign.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define ARENA_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ARENA_ASAN 1
+#endif
+#endif
+#ifdef ARENA_ASAN
+#include <sanitizer/asan_interface.h>
+#define ARENA_POISON(p, n) __asan_poison_memory_region((p), (n))
+#define ARENA_UNPOISON(p, n) __asan_unpoison_memory_region((p), (n))
+enum { ARENA_RED_ZONE = 16 };
+#else
+#define ARENA_POISON(p, n) ((void)(p), (void)(n))
+#define ARENA_UNPOISON(p, n) ((void)(p), (void)(n))
+enum { ARENA_RED_ZONE = 0 };
+#endif
+
+enum { ARENA_FIRST_CHUNK = 4096, ARENA_LARGEST_STEP = 1 << 22 };
+
+typedef struct arena_chunk {
+    struct arena_chunk *older;
+    size_t size, used; /* bytes of data[] */
+    alignas(max_align_t) uint8_t data[];
+} arena_chunk;
+
+struct spark_arena {
+    arena_chunk *newest;
+    size_t total, max; /* bytes of all chunks, headers included */
+};
+
+spark_status spark_arena_create(spark_arena **out, size_t max_bytes, spark_err *err)
+{
+    spark_arena *a = calloc(1, sizeof *a);
+    SPARK_CHECK(a, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for an arena");
+    a->max = max_bytes;
+    *out = a;
+    return SPARK_SUCCESS;
+}
+
+static void arena_free_until(spark_arena *a, const arena_chunk *keep)
+{
+    while (a->newest != keep) {
+        arena_chunk *c = a->newest;
+        a->newest = c->older;
+        a->total -= sizeof *c + c->size;
+        ARENA_UNPOISON(c->data, c->size);
+        free(c);
+    }
+}
+
+void spark_arena_destroy(spark_arena **a)
+{
+    if (!*a) return;
+    arena_free_until(*a, NULL);
+    free(*a);
+    *a = NULL;
+}
+
+/* A new chunk with room for `need` bytes: twice the last one, within reason and within the maximum. */
+static spark_status arena_grow(spark_arena *a, size_t need, spark_err *err)
+{
+    size_t size = a->newest ? a->newest->size * 2 : ARENA_FIRST_CHUNK;
+    if (size > ARENA_LARGEST_STEP) size = ARENA_LARGEST_STEP;
+    const size_t left = a->max > a->total ? a->max - a->total : 0;
+    const size_t room = left > sizeof(arena_chunk) ? left - sizeof(arena_chunk) : 0;
+    if (size > room) size = room;
+    if (size < need) size = need;
+    SPARK_CHECK(size <= room, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
+                "%zu more bytes would exceed the limit of %zu bytes for this object", need, a->max);
+    arena_chunk *c = calloc(1, sizeof *c + size);
+    SPARK_CHECK(c, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for %zu bytes", size);
+    c->older = a->newest;
+    c->size = size;
+    a->newest = c;
+    a->total += sizeof *c + size;
+    ARENA_POISON(c->data, c->size);
+    return SPARK_SUCCESS;
+}
+
+spark_status spark_arena_alloc(spark_arena *a, size_t count, size_t size, size_t align, void **out, spark_err *err)
+{
+    assert(align != 0 && (align & (align - 1)) == 0 && align <= 4096);
+    size_t bytes = 0, need = 0;
+    SPARK_CHECK(spark_mul_size(count, size, &bytes) && spark_add_size(bytes, align + ARENA_RED_ZONE, &need) &&
+                    need <= SIZE_MAX / 2,
+                err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "%zu objects of %zu bytes are too many", count, size);
+    if (!a->newest || a->newest->size - a->newest->used < need) SPARK_TRY(arena_grow(a, need, err));
+    arena_chunk *c = a->newest;
+    const uintptr_t at = (uintptr_t)(c->data + c->used);
+    const size_t pad = (size_t)(-at & (align - 1));
+    uint8_t *p = c->data + c->used + pad;
+    c->used += pad + bytes + ARENA_RED_ZONE;
+    ARENA_UNPOISON(p, bytes);
+    *out = p;
+    return SPARK_SUCCESS;
+}
+
+spark_status spark_arena_copy(spark_arena *a, spark_bytes b, spark_bytes *out, spark_err *err)
+{
+    SPARK_CHECK(b.len < SIZE_MAX, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "text is too long");
+    void *p = NULL;
+    SPARK_TRY(spark_arena_alloc(a, b.len + 1, 1, 1, &p, err));
+    if (b.len) memcpy(p, b.ptr, b.len);
+    *out = (spark_bytes){p, b.len};
+    return SPARK_SUCCESS;
+}
+
+spark_mark spark_arena_mark(const spark_arena *a)
+{
+    return (spark_mark){a->newest, a->newest ? a->newest->used : 0, a->total};
+}
+
+void spark_arena_reset(spark_arena *a, spark_mark m)
+{
+    arena_free_until(a, m.chunk);
+    if (!a->newest) return;
+    arena_chunk *c = a->newest;
+    ARENA_UNPOISON(c->data + m.used, c->used - m.used);
+    memset(c->data + m.used, 0, c->used - m.used); /* the promise: what alloc returns is zeroed */
+    c->used = m.used;
+    ARENA_POISON(c->data + c->used, c->size - c->used);
+}
+
+size_t spark_arena_bytes(const spark_arena *a) { return a->total; }

@@ -1,0 +1,40 @@
+/* arena.h - memory with one lifetime: what is made together dies together.
+ * Nouns:   spark_arena, a growing list of zeroed chunks with a maximum; spark_mark, a point to fall back to.
+ * Promise: what alloc returns is zeroed, aligned as asked, and valid until destroy or a reset to an earlier mark.
+ * Threads: one at a time. */
+#ifndef SPARK_BASE_ARENA_H
+#define SPARK_BASE_ARENA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/status.h"
+
+typedef struct spark_arena spark_arena;
+
+typedef struct spark_mark {
+    void *chunk;
+    size_t used, total;
+} spark_mark;
+
+/* An arena that refuses to grow beyond max_bytes. */
+SPARK_MUST_CHECK spark_status spark_arena_create(spark_arena **out, size_t max_bytes, spark_err *err);
+void spark_arena_destroy(spark_arena **a); /* NULL inside is fine */
+
+/* Zeroed memory for `count` objects of `size` bytes; `align` is a power of two up to 4096. count or size 0 gives a valid pointer. */
+SPARK_MUST_CHECK spark_status spark_arena_alloc(spark_arena *a, size_t count, size_t size, size_t align, void **out,
+                                                spark_err *err);
+
+/* Typed form: SPARK_TRY(SPARK_NEW(arena, count, &typed_pointer, err)). */
+#define SPARK_NEW(arena, count, ptr, err)                                                                             \
+    spark_arena_alloc((arena), (count), sizeof **(ptr), _Alignof(max_align_t), (void **)(ptr), (err))
+
+/* A NUL-terminated copy of b; the terminator is not counted in out->len. */
+SPARK_MUST_CHECK spark_status spark_arena_copy(spark_arena *a, spark_bytes b, spark_bytes *out, spark_err *err);
+
+spark_mark spark_arena_mark(const spark_arena *a);
+void spark_arena_reset(spark_arena *a, spark_mark m); /* frees (and under ASan poisons) all that came after the mark */
+size_t spark_arena_bytes(const spark_arena *a);       /* bytes taken from the system */
+
+#endif

@@ -1,0 +1,194 @@
+/* base_test.c - the promises of the base room: cursor, sizes, arena, map, UTF-8, pool. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/checked.h"
+#include "base/pages.h"
+#include "base/pool.h"
+#include "base/strmap.h"
+#include "base/test.h"
+#include "base/utf8.h"
+
+static void test_cursor_stays_where_it_was_when_a_read_fails(void **state)
+{
+    (void)state;
+    const uint8_t data[] = {1, 2, 3};
+    spark_cursor c = spark_cursor_at((spark_bytes){data, sizeof data});
+    uint16_t v = 0;
+    uint32_t w = 7;
+    spark_err err = {0};
+    assert_ok(spark_cursor_u16(&c, &v, &err));
+    assert_int_equal(v, 0x0201);
+    assert_code(spark_cursor_u32(&c, &w, &err), SPARK_E_FORMAT);
+    assert_int_equal(err.at, 2);
+    assert_int_equal(w, 7);
+    assert_int_equal(spark_cursor_left(&c), 1);
+}
+
+static void test_sizes_refuse_to_wrap(void **state)
+{
+    (void)state;
+    uint64_t out = 5;
+    assert_false(spark_mul_u64(UINT64_MAX, 2, &out));
+    assert_false(spark_add_u64(UINT64_MAX, 1, &out));
+    assert_false(spark_align_up(UINT64_MAX, 32, &out));
+    assert_int_equal(out, 5);
+    assert_true(spark_align_up(33, 32, &out));
+    assert_int_equal(out, 64);
+}
+
+static void test_arena_gives_zeroed_aligned_memory_again_after_reset(void **state)
+{
+    (void)state;
+    spark_arena *a = NULL;
+    assert_ok(spark_arena_create(&a, 1 << 20, NULL));
+    uint32_t *first = NULL;
+    assert_ok(SPARK_NEW(a, 10, &first, NULL));
+    const spark_mark m = spark_arena_mark(a);
+    for (int round = 0; round < 3; round++) {
+        void *p = NULL;
+        assert_ok(spark_arena_alloc(a, 3000, 7, 64, &p, NULL));
+        assert_int_equal((uintptr_t)p % 64, 0);
+        for (size_t i = 0; i < 21000; i++) assert_int_equal(((uint8_t *)p)[i], 0);
+        memset(p, 0xff, 21000);
+        spark_arena_reset(a, m);
+    }
+    spark_arena_destroy(&a);
+    assert_null(a);
+}
+
+static void test_arena_refuses_to_grow_beyond_its_maximum(void **state)
+{
+    (void)state;
+    spark_arena *a = NULL;
+    void *p = NULL;
+    assert_ok(spark_arena_create(&a, 10000, NULL));
+    assert_ok(spark_arena_alloc(a, 1, 8000, 8, &p, NULL));
+    assert_code(spark_arena_alloc(a, 1, 8000, 8, &p, NULL), SPARK_E_LIMIT);
+    assert_code(spark_arena_alloc(a, SIZE_MAX / 2, 4, 8, &p, NULL), SPARK_E_LIMIT);
+    spark_arena_destroy(&a);
+}
+
+static void test_strmap_keeps_the_first_value_of_a_key(void **state)
+{
+    (void)state;
+    spark_arena *a = NULL;
+    spark_strmap *m = NULL;
+    char keys[1000][8];
+    assert_ok(spark_arena_create(&a, 1 << 20, NULL));
+    assert_ok(spark_strmap_create(&m, 1001, a, NULL));
+    for (uint32_t i = 0; i < 1000; i++) {
+        snprintf(keys[i], sizeof keys[i], "k%u", i);
+        assert_int_equal(spark_strmap_put(m, spark_bytes_of(keys[i]), i), i);
+    }
+    assert_int_equal(spark_strmap_put(m, spark_bytes_of("k17"), 5), 17);
+    assert_int_equal(spark_strmap_put(m, (spark_bytes){NULL, 0}, 77), 77);
+    for (uint32_t i = 0; i < 1000; i++) assert_int_equal(spark_strmap_get(m, spark_bytes_of(keys[i])), i);
+    assert_int_equal(spark_strmap_get(m, spark_bytes_of("")), 77);
+    assert_int_equal(spark_strmap_get(m, spark_bytes_of("absent")), SPARK_STRMAP_NONE);
+    spark_arena_destroy(&a);
+}
+
+static void test_utf8_refuses_what_rfc_3629_refuses(void **state)
+{
+    (void)state;
+    const char *bad[] = {"\x80", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf8\x88", "\xe2\x82", "\xff"};
+    for (size_t i = 0; i < SPARK_COUNT(bad); i++) assert_false(spark_utf8_is_valid((const uint8_t *)bad[i], strlen(bad[i])));
+    for (uint32_t cp = 0; cp <= 0x10ffff; cp++) {
+        if (cp >= 0xd800 && cp <= 0xdfff) continue;
+        uint8_t b[4];
+        uint32_t back = 0;
+        const size_t n = spark_utf8_encode(cp, b);
+        if (spark_utf8_decode(b, n, &back) != n || back != cp) fail_msg("U+%04X does not survive", cp);
+        for (size_t cut = 1; cut < n; cut++)
+            if (spark_utf8_incomplete_tail(b, cut) != cut) fail_msg("U+%04X cut at %zu is not held back", cp, cut);
+        if (spark_utf8_incomplete_tail(b, n) != 0) fail_msg("U+%04X whole is held back", cp);
+    }
+}
+
+static void test_errors_never_carry_control_bytes_or_broken_utf8(void **state)
+{
+    (void)state;
+    spark_err err;
+    assert_code(spark_fail(&err, SPARK_E_FORMAT, 3, "name '%s'", "a\x1b[31m\xff\xc3\xa9"), SPARK_E_FORMAT);
+    assert_string_equal(err.text, "name 'a?[31m?\xc3\xa9'");
+}
+
+typedef struct pool_case {
+    spark_pool *pool;
+    uint32_t sums[16];
+    uint32_t total;
+} pool_case;
+
+static void pool_count(void *arg, unsigned thread, unsigned n)
+{
+    pool_case *c = arg;
+    for (uint32_t step = 1; step <= 200; step++) {
+        c->sums[thread] += step;
+        spark_pool_barrier(c->pool);
+        if (thread == step % n)
+            for (unsigned i = 0; i < n; i++) c->total += c->sums[i];
+        spark_pool_barrier(c->pool);
+    }
+}
+
+static void test_pool_barriers_order_every_step(void **state)
+{
+    (void)state;
+    for (unsigned n = 1; n <= 5; n++) {
+        pool_case c = {0};
+        assert_ok(spark_pool_create(&c.pool, n, NULL));
+        uint32_t expect = 0, sum = 0;
+        for (uint32_t step = 1; step <= 200; step++) sum += step, expect += sum * n;
+        spark_pool_run(c.pool, pool_count, &c);
+        assert_int_equal(c.total, expect);
+        spark_pool_destroy(&c.pool);
+    }
+}
+
+static void test_share_covers_every_item_once(void **state)
+{
+    (void)state;
+    for (size_t n = 0; n < 70; n++)
+        for (unsigned threads = 1; threads <= 9; threads++) {
+            size_t next = 0;
+            for (unsigned t = 0; t < threads; t++) {
+                size_t b = 0, e = 0;
+                spark_share(n, 16, t, threads, &b, &e);
+                assert_int_equal(b, next);
+                next = e;
+            }
+            assert_int_equal(next, n);
+        }
+}
+
+static void test_pages_are_zeroed_and_aligned(void **state)
+{
+    (void)state;
+    spark_pages p = {0};
+    assert_ok(spark_pages_alloc(&p, 3 << 20, "a test", NULL));
+    assert_int_equal((uintptr_t)p.ptr % (2 << 20), 0);
+    assert_int_equal(((uint8_t *)p.ptr)[(3 << 20) - 1], 0);
+    spark_pages_free(&p);
+    assert_null(p.ptr);
+    assert_code(spark_pages_alloc(&p, SIZE_MAX - 5, "a test", NULL), SPARK_E_LIMIT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cursor_stays_where_it_was_when_a_read_fails),
+        cmocka_unit_test(test_sizes_refuse_to_wrap),
+        cmocka_unit_test(test_arena_gives_zeroed_aligned_memory_again_after_reset),
+        cmocka_unit_test(test_arena_refuses_to_grow_beyond_its_maximum),
+        cmocka_unit_test(test_strmap_keeps_the_first_value_of_a_key),
+        cmocka_unit_test(test_utf8_refuses_what_rfc_3629_refuses),
+        cmocka_unit_test(test_errors_never_carry_control_bytes_or_broken_utf8),
+        cmocka_unit_test(test_pool_barriers_order_every_step),
+        cmocka_unit_test(test_share_covers_every_item_once),
+        cmocka_unit_test(test_pages_are_zeroed_and_aligned),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

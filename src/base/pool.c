@@ -1,0 +1,160 @@
+/* pool.c - one generation counter starts work, one barrier ends it; waiting spins, then sleeps on a futex.
+ *
+ * Invariants: 1. `generation` changes only while every worker waits for it; 2. `task`, `arg` are written before it and
+ * read after it; 3. a barrier is a sense (`phase`) and a count, so it can be used again at once. */
+#include "base/pool.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/checked.h"
+#include "base/fpenv.h"
+
+enum { POOL_SPINS = 20000 }; /* about 50-100 us of pause instructions: longer than a token's serial parts */
+
+typedef struct pool_worker {
+    spark_pool *pool;
+    pthread_t handle;
+    unsigned index;
+} pool_worker;
+
+struct spark_pool {
+    _Alignas(64) _Atomic uint32_t generation;
+    _Alignas(64) _Atomic uint32_t phase;
+    _Alignas(64) _Atomic uint32_t arrived;
+    _Alignas(64) spark_task *task; /* NULL = leave */
+    void *arg;
+    unsigned n_threads, n_started;
+    bool spin; /* only while every thread can have a CPU of its own */
+    pool_worker workers[];
+};
+
+static void pool_pause(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb");
+#endif
+}
+
+/* Returns when *word != old. */
+static void pool_wait(const spark_pool *p, _Atomic uint32_t *word, uint32_t old)
+{
+    for (int i = 0; p->spin && i < POOL_SPINS; i++) {
+        if (atomic_load_explicit(word, memory_order_acquire) != old) return;
+        pool_pause();
+    }
+    while (atomic_load_explicit(word, memory_order_acquire) == old)
+        syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0); /* EAGAIN, EINTR: the loop looks again */
+}
+
+static void pool_wake(_Atomic uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0); }
+
+void spark_pool_barrier(spark_pool *p)
+{
+    if (p->n_threads == 1) return;
+    const uint32_t phase = atomic_load_explicit(&p->phase, memory_order_relaxed);
+    /* acq_rel: the last to arrive has seen all writes, and passes them on by the release of `phase` */
+    if (atomic_fetch_add_explicit(&p->arrived, 1, memory_order_acq_rel) + 1 < p->n_threads) {
+        pool_wait(p, &p->phase, phase);
+        return;
+    }
+    atomic_store_explicit(&p->arrived, 0, memory_order_relaxed);
+    atomic_store_explicit(&p->phase, phase + 1, memory_order_release);
+    pool_wake(&p->phase);
+}
+
+static void *pool_main(void *arg)
+{
+    pool_worker *w = arg;
+    spark_pool *p = w->pool;
+    (void)spark_fpenv_enter();
+    for (uint32_t seen = 0;;) {
+        pool_wait(p, &p->generation, seen);
+        seen++;
+        if (!p->task) return NULL;
+        p->task(p->arg, w->index, p->n_threads);
+        spark_pool_barrier(p);
+    }
+}
+
+static void pool_start(spark_pool *p, spark_task *task, void *arg)
+{
+    p->task = task;
+    p->arg = arg;
+    atomic_fetch_add_explicit(&p->generation, 1, memory_order_release);
+    pool_wake(&p->generation);
+}
+
+void spark_pool_run(spark_pool *p, spark_task *task, void *arg)
+{
+    const spark_fpenv saved = spark_fpenv_enter();
+    if (p->n_threads > 1) pool_start(p, task, arg);
+    task(arg, 0, p->n_threads);
+    spark_pool_barrier(p);
+    spark_fpenv_leave(saved);
+}
+
+spark_status spark_pool_create(spark_pool **out, unsigned n_threads, spark_err *err)
+{
+    SPARK_CHECK(n_threads >= 1 && n_threads <= SPARK_POOL_MAX, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
+                "%u threads: 1 to %u are allowed", n_threads, SPARK_POOL_MAX);
+    spark_pool *p = aligned_alloc(64, spark_round_up(sizeof *p + n_threads * sizeof p->workers[0], 64));
+    SPARK_CHECK(p, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for a thread pool");
+    *p = (spark_pool){.n_threads = n_threads, .n_started = 1, .spin = n_threads <= spark_cpu_count()};
+    for (unsigned i = 1; i < n_threads; i++) {
+        p->workers[i] = (pool_worker){.pool = p, .index = i};
+        if (pthread_create(&p->workers[i].handle, NULL, pool_main, &p->workers[i]) != 0) {
+            spark_pool_destroy(&p);
+            return spark_fail(err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "the system refused thread %u of %u", i + 1, n_threads);
+        }
+        p->n_started++;
+    }
+    *out = p;
+    return SPARK_SUCCESS;
+}
+
+void spark_pool_destroy(spark_pool **pool)
+{
+    spark_pool *p = *pool;
+    if (!p) return;
+    if (p->n_started > 1) pool_start(p, NULL, NULL);
+    for (unsigned i = 1; i < p->n_started; i++) pthread_join(p->workers[i].handle, NULL);
+    free(p);
+    *pool = NULL;
+}
+
+unsigned spark_pool_threads(const spark_pool *pool) { return pool->n_threads; }
+
+void spark_ticket_reset(spark_ticket *t) { atomic_store_explicit(&t->next, 0, memory_order_relaxed); }
+
+uint32_t spark_ticket_take(spark_ticket *t, uint32_t count)
+{
+    return atomic_fetch_add_explicit(&t->next, count, memory_order_relaxed); /* order comes from the barriers around */
+}
+
+unsigned spark_cpu_count(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return (unsigned)CPU_COUNT(&set);
+    const long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (unsigned)n : 1;
+}
+
+void spark_share(size_t n, size_t grain, unsigned thread, unsigned n_threads, size_t *begin, size_t *end)
+{
+    assert(grain > 0 && thread < n_threads);
+    const size_t units = spark_div_up(n, grain);
+    const size_t first = units * thread / n_threads, last = units * (thread + 1) / n_threads;
+    *begin = first * grain < n ? first * grain : n;
+    *end = last * grain < n ? last * grain : n;
+}
