@@ -1,5 +1,6 @@
 /* model.h - what a network is: one decoder for every family, driven by a table with one row each (model/families.c).
- * Nouns:   spark_model, a checked description and, after load, packed weights; spark_kv, pages of keys and values;
+ * (The public spark_model of <spark/spark.h> is this net with its tokenizer, template and files around it.)
+ * Nouns:   spark_net, a checked description and, after load, packed weights; spark_kv, pages of keys and values;
  *          spark_exec, the activations and scratch of one stream of forward passes.
  * Promise: a row of logits depends on the model and the tokens before it, never on the other rows of the batch, the
  *          chunking, the thread count or the CPU level (law 1). After create nothing is allocated (law 2).
@@ -12,27 +13,27 @@
 #include "format/gguf.h"
 #include "kern/kern.h"
 
-typedef struct spark_model spark_model;
+typedef struct spark_net spark_net;
 typedef struct spark_kv spark_kv;
 typedef struct spark_exec spark_exec;
 
 /* Facts about a bound model, for `inspect` and for planning. */
-typedef struct spark_model_info {
+typedef struct spark_net_info {
     const char *arch;               /* "llama" */
     uint32_t n_layers, n_embd, n_vocab, n_ctx_train;
     uint32_t n_heads, n_heads_kv, head_dim_k, head_dim_v, n_ff, n_experts, n_experts_used;
     uint32_t sliding_window;        /* 0 = none */
     uint64_t n_params, file_bytes;  /* weights as stored */
-} spark_model_info;
+} spark_net_info;
 
 /* Checks that the file holds a whole model of a family we know: keys, tensors, shapes, types. Reads no weights.
  * Memory from `a`; the heads behind `g` must outlive the model. Errors name the architecture, key or tensor. */
-SPARK_MUST_CHECK spark_status spark_model_bind(spark_model **out, const spark_gguf *g, spark_arena *a, spark_err *err);
-void spark_model_info_get(const spark_model *m, spark_model_info *out);
-const spark_gguf *spark_model_gguf(const spark_model *m);
+SPARK_MUST_CHECK spark_status spark_net_bind(spark_net **out, const spark_gguf *g, spark_arena *a, spark_err *err);
+void spark_net_info_get(const spark_net *m, spark_net_info *out);
+const spark_gguf *spark_net_gguf(const spark_net *m);
 
 /* The architectures of the table, NULL-terminated. */
-const char *const *spark_model_families(void);
+const char *const *spark_net_families(void);
 
 /* What a session will need. */
 typedef struct spark_shape {
@@ -49,7 +50,7 @@ typedef struct spark_memory {       /* bytes */
 } spark_memory;
 
 /* The exact sum of what load, kv_create and exec_create will reserve. */
-SPARK_MUST_CHECK spark_status spark_model_plan(const spark_model *m, const spark_shape *shape, spark_memory *out, spark_err *err);
+SPARK_MUST_CHECK spark_status spark_net_plan(const spark_net *m, const spark_shape *shape, spark_memory *out, spark_err *err);
 
 /* Where weights come from. read fills dst or fails; it is called from several threads at once (pread). */
 typedef struct spark_source {
@@ -60,13 +61,13 @@ typedef struct spark_source {
 /* Reads every weight once and packs it, on all threads of the pool. progress (may be NULL) is called from the calling
  * thread with bytes done and total; returning false cancels. */
 typedef bool spark_progress(void *ctx, uint64_t done, uint64_t total);
-SPARK_MUST_CHECK spark_status spark_model_load(spark_model *m, const spark_source *source, spark_pool *pool,
+SPARK_MUST_CHECK spark_status spark_net_load(spark_net *m, const spark_source *source, spark_pool *pool,
                                                spark_progress *progress, void *progress_ctx, spark_err *err);
-void spark_model_unload(spark_model *m); /* frees the packed weights; the arena owns the rest */
+void spark_net_unload(spark_net *m); /* frees the packed weights; the arena owns the rest */
 
 /* ---- Keys and values: pages of 128 positions, all layers and heads; a sequence is a list of pages ----------------- */
 
-SPARK_MUST_CHECK spark_status spark_kv_create(spark_kv **out, const spark_model *m, const spark_shape *shape, spark_err *err);
+SPARK_MUST_CHECK spark_status spark_kv_create(spark_kv **out, const spark_net *m, const spark_shape *shape, spark_err *err);
 void spark_kv_destroy(spark_kv **kv);
 uint32_t spark_kv_length(const spark_kv *kv, uint32_t seq);   /* positions stored */
 /* Forgets positions >= length of a sequence and frees the pages behind them. */
@@ -81,7 +82,7 @@ typedef struct spark_row {
     bool logits;                    /* this row's logits are wanted */
 } spark_row;
 
-SPARK_MUST_CHECK spark_status spark_exec_create(spark_exec **out, const spark_model *m, const spark_shape *shape,
+SPARK_MUST_CHECK spark_status spark_exec_create(spark_exec **out, const spark_net *m, const spark_shape *shape,
                                                 spark_pool *pool, spark_isa isa, spark_err *err);
 void spark_exec_destroy(spark_exec **e);
 

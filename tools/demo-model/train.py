@@ -27,6 +27,7 @@ def batches(rows, tokens, rng):
         if len(batch) * max(map(len, batch)) >= tokens:
             out.append(batch)
             batch = []
+    out += [batch] if batch else []
     rng.shuffle(out)
     for b in out:
         t = max(map(len, b))
@@ -37,6 +38,19 @@ def loss_of(model, rows, reduction="mean"):
     """Cross entropy of the next token in nats; padding does not count."""
     logits = model(rows[:, :-1].clamp(min=0))
     return F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), ignore_index=-1, reduction=reduction)
+
+
+def distil_loss(model, teachers, rows, share):
+    """`share` of the target is the teachers' mean opinion, the rest is the text (Timiryasov & Tastet 2023)."""
+    there = rows[:, 1:].flatten() >= 0
+    ids, target = rows[:, :-1].clamp(min=0), rows[:, 1:].flatten()[there]
+    logits = model(ids).flatten(0, 1)[there]
+    if not teachers:
+        return F.cross_entropy(logits, target)
+    with torch.no_grad():
+        wanted = sum(t(ids).flatten(0, 1)[there].softmax(-1) for t in teachers) * (share / len(teachers))
+        wanted[torch.arange(len(target)), target] += 1 - share
+    return F.cross_entropy(logits, wanted)
 
 
 def validate(model, rows, n_bytes):
@@ -52,11 +66,11 @@ def validate(model, rows, n_bytes):
 def orthogonal(g, steps=5):
     """Newton-Schulz: g with its singular values pushed towards 1 (Jordan et al. 2024, Muon)."""
     x = g.T if g.shape[0] > g.shape[1] else g
-    x = x / (x.norm() + 1e-7)
+    x = (x / (x.norm() + 1e-7)).bfloat16()
     for _ in range(steps):
         a = x @ x.T
         x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-    return x.T if g.shape[0] > g.shape[1] else x
+    return (x.T if g.shape[0] > g.shape[1] else x).float()
 
 
 class Muon(torch.optim.Optimizer):
@@ -92,6 +106,13 @@ def rate(step, steps, warmup=100):
     return 0.02 + 0.49 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
+def load(folder):
+    """The model an earlier run left, for reading only."""
+    model = Llama(CONFIG, dtype=torch.bfloat16)
+    model.load_state_dict(torch.load(os.path.join(folder, "best.pt")))
+    return model.eval()
+
+
 def prepare(args):
     """Trains the vocabulary, encodes both parts; returns (train rows, valid rows, bytes of valid)."""
     train, valid = corpus.load(args.data)
@@ -113,6 +134,7 @@ def run(args):
     rows, valid, n_bytes = prepare(args)
     model, average = Llama(CONFIG, args.dropout, torch.bfloat16), Llama(CONFIG, dtype=torch.bfloat16)
     average.load_state_dict(model.state_dict())
+    teachers = [load(folder) for folder in args.teacher]
     opts = optimizers(model, args)
     full = [[g["lr"] for g in o.param_groups] for o in opts]
     steps = args.epochs * len(list(batches(rows, args.batch, random.Random(0))))
@@ -126,7 +148,7 @@ def run(args):
             for o, lrs in zip(opts, full):
                 for g, lr in zip(o.param_groups, lrs):
                     g["lr"] = lr * rate(step, steps)
-            loss = loss_of(model, batch)
+            loss = distil_loss(model, teachers, batch, args.share)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for o in opts:
@@ -162,6 +184,9 @@ def main():
     p.add_argument("--embd-decay", type=float, default=0.1, help="weight decay of the embedding (default 0.1)")
     p.add_argument("--dropout", type=float, default=0.15)
     p.add_argument("--average", type=float, default=0.995, help="decay of the weight average (default 0.995)")
+    p.add_argument("--teacher", action="append", default=[], metavar="DIR",
+                   help="folder of an earlier run to learn from as well; may be given more than once")
+    p.add_argument("--share", type=float, default=0.5, help="share of the teachers in the target (default 0.5)")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--seed", type=int, default=1)
     args = p.parse_args()
