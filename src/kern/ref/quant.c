@@ -78,6 +78,13 @@ static const quant_format quant_formats[SPARK_N_TYPES] = {
     [SPARK_TYPE_Q4_K] = {spark__levels_q4_k, 0, 2},
     [SPARK_TYPE_Q5_K] = {spark__levels_q5_k, 0, 2},
     [SPARK_TYPE_Q6_K] = {spark__levels_q6_k, 208, QUANT_NO_HALF},
+    [SPARK_TYPE_IQ2_XXS] = {spark__levels_iq2_xxs, 0, QUANT_NO_HALF},
+    [SPARK_TYPE_IQ2_XS] = {spark__levels_iq2_xs, 0, QUANT_NO_HALF},
+    [SPARK_TYPE_IQ2_S] = {spark__levels_iq2_s, 0, QUANT_NO_HALF},
+    [SPARK_TYPE_IQ3_XXS] = {spark__levels_iq3_xxs, 0, QUANT_NO_HALF},
+    [SPARK_TYPE_IQ3_S] = {spark__levels_iq3_s, 0, QUANT_NO_HALF},
+    [SPARK_TYPE_IQ1_S] = {spark__levels_iq1_s, 0, QUANT_NO_HALF},
+    [SPARK_TYPE_IQ1_M] = {spark__levels_iq1_m, QUANT_NO_HALF, QUANT_NO_HALF},
     [SPARK_TYPE_IQ4_NL] = {spark__levels_iq4_nl, 0, QUANT_NO_HALF},
     [SPARK_TYPE_IQ4_XS] = {spark__levels_iq4_xs, 0, QUANT_NO_HALF},
     [SPARK_TYPE_TQ1_0] = {spark__levels_tq1_0, 52, QUANT_NO_HALF},
@@ -154,6 +161,7 @@ static bool quant_mxfp4_is_finite(const uint8_t *block)
 static bool quant_block_is_finite(spark_type type, const uint8_t *block)
 {
     if (type == SPARK_TYPE_MXFP4) return quant_mxfp4_is_finite(block);
+    if (type == SPARK_TYPE_IQ1_M) return quant_half_is_finite(spark__iq1_m_scale(block));
     const quant_format *f = &quant_formats[type];
     return quant_half_is_finite(spark_load_u16(block + f->d_at)) &&
            (f->dmin_at == QUANT_NO_HALF || quant_half_is_finite(spark_load_u16(block + f->dmin_at)));
