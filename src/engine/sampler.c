@@ -1,0 +1,271 @@
+/* sampler.c - the chain: copy, bias, penalties, candidates in order, steps, draw.
+ * Sorting works on 64-bit keys whose upper half orders like the logit (descending) and whose lower half is the id, so equal
+ * logits fall in the order of their ids without a comparison. */
+#include "engine/sampler.h"
+
+#include <assert.h>
+#include <float.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/fpenv.h"
+#include "base/spark_limits.h"
+#include "engine/philox.h"
+#include "engine/sampler_internal.h"
+
+enum { DRAW_TOKEN, DRAW_XTC }; /* counters of spark_uniform at one position */
+
+/* ---- Keys and order ---- */
+
+static uint64_t sampler_key(float logit, uint32_t id)
+{
+    uint32_t u;
+    logit += 0.0f; /* -0 and +0 are equal logits */
+    memcpy(&u, &logit, sizeof u);
+    u = u >> 31 ? u : ~u & 0x7fffffffu; /* larger logits get smaller keys */
+    return (uint64_t)u << 32 | id;
+}
+
+/* Least-significant-digit radix sort of the upper halves; stable, so ids stay ascending. Two buffers swap. */
+static void sampler_sort(spark_sampler *s, uint32_t n)
+{
+    for (int shift = 32; shift < 64; shift += 8) {
+        uint32_t at[256] = {0}, sum = 0;
+        for (uint32_t i = 0; i < n; i++) at[s->keys[i] >> shift & 255]++;
+        for (int d = 0; d < 256; d++) {
+            const uint32_t count = at[d];
+            at[d] = sum;
+            sum += count;
+        }
+        for (uint32_t i = 0; i < n; i++) s->spare[at[s->keys[i] >> shift & 255]++] = s->keys[i];
+        uint64_t *swap = s->keys;
+        s->keys = s->spare;
+        s->spare = swap;
+    }
+}
+
+static void heap_sift_down(uint64_t *heap, uint32_t n, uint32_t i)
+{
+    for (uint32_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && heap[child + 1] > heap[child]) child++;
+        if (heap[i] >= heap[child]) return;
+        const uint64_t swap = heap[i];
+        heap[i] = heap[child];
+        heap[child] = swap;
+    }
+}
+
+/* The k smallest of keys[0..n), sorted, in keys[0..k): a heap of the k best so far, its worst on top. */
+static void sampler_select(uint64_t *keys, uint32_t n, uint32_t k)
+{
+    for (uint32_t i = k / 2; i-- > 0;) heap_sift_down(keys, k, i);
+    for (uint32_t i = k; i < n; i++) {
+        if (keys[i] >= keys[0]) continue;
+        keys[0] = keys[i];
+        heap_sift_down(keys, k, 0);
+    }
+    for (uint32_t m = k; m > 1;) {
+        const uint64_t worst = keys[0];
+        keys[0] = keys[--m];
+        keys[m] = worst;
+        heap_sift_down(keys, m, 0);
+    }
+}
+
+static void sampler_list_fill(spark_sampler *s, const float *logits, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        s->list.id[i] = (uint32_t)s->keys[i];
+        s->list.logit[i] = logits[s->list.id[i]];
+    }
+    s->list.n = n;
+}
+
+/* Keys of all logits >= floor, ascending by id. */
+static uint32_t sampler_keys(spark_sampler *s, const float *logits, float floor)
+{
+    uint32_t n = 0;
+    for (uint32_t id = 0; id < s->n_vocab; id++)
+        if (logits[id] >= floor) s->keys[n++] = sampler_key(logits[id], id);
+    return n;
+}
+
+/* ---- The chain ---- */
+
+static uint32_t sampler_argmax(const float *logits, uint32_t n)
+{
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < n; i++)
+        if (logits[i] > logits[best]) best = i;
+    return best;
+}
+
+/* 32 virtual lanes, folded (NUMERICS, "Sums over a row"), of (x - mean)^2 over logits that are not forbidden. */
+static float sampler_sigma(const float *logits, uint32_t n, uint32_t *n_allowed)
+{
+    float mean = 0;
+    *n_allowed = 0;
+    for (int pass = 0;; pass++) {
+        float lane[32] = {0};
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            if (logits[i] == -__builtin_inff()) continue;
+            const float d = logits[i] - mean;
+            lane[i % 32] += pass == 0 ? d : d * d;
+            count++;
+        }
+        for (uint32_t half = 16; half > 0; half /= 2)
+            for (uint32_t j = 0; j < half; j++) lane[j] += lane[j + half];
+        if (count == 0) return 0;
+        *n_allowed = count;
+        if (pass == 1) return __builtin_sqrtf(lane[0] / (float)count);
+        mean = lane[0] / (float)count;
+    }
+}
+
+/* The first candidates: top_n_sigma and top_k together, because neither needs the full order. */
+static void sampler_candidates(spark_sampler *s, const spark_sampling *p)
+{
+    float floor = -FLT_MAX; /* forbidden tokens (-inf) never become candidates */
+    if (p->top_n_sigma > 0) {
+        uint32_t n_allowed = 0;
+        const float sigma = sampler_sigma(s->logits, s->n_vocab, &n_allowed);
+        floor = s->logits[sampler_argmax(s->logits, s->n_vocab)] - p->top_n_sigma * sigma;
+    }
+    uint32_t n = sampler_keys(s, s->logits, floor);
+    const uint32_t k = p->top_k > p->min_keep ? p->top_k : p->min_keep;
+    if (p->top_k > 0 && k < n) {
+        sampler_select(s->keys, n, k);
+        n = k;
+    } else {
+        sampler_sort(s, n);
+    }
+    sampler_list_fill(s, s->logits, n);
+}
+
+/* The first candidate at which the running sum of probabilities passes u. */
+static uint32_t sampler_pick(const spark_sampler *s, sampler_list *l, double u)
+{
+    spark__list_softmax(s, l);
+    double sum = 0;
+    for (uint32_t i = 0; i < l->n; i++) {
+        sum += (double)l->p[i];
+        if (sum > u) return l->id[i];
+    }
+    return l->id[l->n - 1]; /* u lies within the rounding of the sum below 1 */
+}
+
+static uint32_t sampler_chain(spark_sampler *s, const spark_sampling *p, const uint32_t *history, size_t n_history)
+{
+    spark__sampler_penalties(s, p, history, n_history);
+    spark__sampler_dry(s, p, history, n_history);
+    if (p->temperature <= 0) return sampler_argmax(s->logits, s->n_vocab);
+    sampler_candidates(s, p);
+    sampler_list *l = &s->list;
+    if (l->n == 0) return sampler_argmax(s->logits, s->n_vocab); /* every token is forbidden: the least id */
+    spark__list_typical(s, l, p->typical_p, p->min_keep);
+    spark__list_top_p(s, l, p->top_p, p->min_keep);
+    spark__list_min_p(l, p->min_p, p->min_keep);
+    spark__list_xtc(s, l, p, spark_uniform(p->seed, n_history, DRAW_XTC));
+    spark__list_temperature(s, l, p);
+    return sampler_pick(s, l, spark_uniform(p->seed, n_history, DRAW_TOKEN));
+}
+
+uint32_t spark_sampler_draw(spark_sampler *s, const spark_sampling *p, const spark_logit_bias *bias, size_t n_bias,
+                            const float *logits, const uint32_t *history, size_t n_history)
+{
+    const spark_fpenv saved = spark_fpenv_enter();
+    memcpy(s->logits, logits, s->n_vocab * sizeof *logits);
+    for (size_t i = 0; i < n_bias; i++) s->logits[bias[i].id] += bias[i].bias;
+    const uint32_t id = sampler_chain(s, p, history, n_history);
+    spark_fpenv_leave(saved);
+    return id;
+}
+
+float spark_sampler_logprobs(spark_sampler *s, const float *logits, uint32_t id, spark_logprob *top, uint32_t n_top)
+{
+    const spark_fpenv saved = spark_fpenv_enter();
+    const float max = logits[sampler_argmax(logits, s->n_vocab)];
+    float lane[32] = {0};
+    for (uint32_t i = 0; i < s->n_vocab; i++) lane[i % 32] += spark_expf(logits[i] - max);
+    for (uint32_t half = 16; half > 0; half /= 2)
+        for (uint32_t j = 0; j < half; j++) lane[j] += lane[j + half];
+    const float norm = spark_logf(lane[0]);
+    if (n_top > 0) {
+        const uint32_t n = sampler_keys(s, logits, -FLT_MAX);
+        assert(n_top <= n);
+        sampler_select(s->keys, n, n_top);
+    }
+    for (uint32_t i = 0; i < n_top; i++) {
+        const uint32_t t = (uint32_t)s->keys[i];
+        top[i] = (spark_logprob){t, logits[t] - max - norm};
+    }
+    const float result = logits[id] - max - norm;
+    spark_fpenv_leave(saved);
+    return result;
+}
+
+/* ---- Making and checking ---- */
+
+static bool sampling_in(float x, float lo, float hi) { return x >= lo && x <= hi; } /* false for NaN */
+
+spark_status spark_sampling_check(const spark_sampling *p, const spark_logit_bias *bias, size_t n_bias, uint32_t n_vocab,
+                                  spark_err *err)
+{
+    const struct {
+        const char *name;
+        float value, lo, hi;
+    } rows[] = {
+        {"temperature", p->temperature, 0, 1e4f},
+        {"dynatemp_range", p->dynatemp_range, 0, 1e4f},
+        {"dynatemp_exponent", p->dynatemp_exponent, 0, 1e4f},
+        {"top_p", p->top_p, 0, 1},
+        {"min_p", p->min_p, 0, 1},
+        {"typical_p", p->typical_p, 0, 1},
+        {"top_n_sigma", p->top_n_sigma, -1, 1e4f},
+        {"xtc_probability", p->xtc_probability, 0, 1},
+        {"xtc_threshold", p->xtc_threshold, 0, 1},
+        {"repeat_penalty", p->repeat_penalty, 1e-3f, 1e3f},
+        {"frequency_penalty", p->frequency_penalty, -1e3f, 1e3f},
+        {"presence_penalty", p->presence_penalty, -1e3f, 1e3f},
+        {"dry_multiplier", p->dry_multiplier, 0, 1e3f},
+        {"dry_base", p->dry_base, 1, 1e3f},
+    };
+    for (size_t i = 0; i < SPARK_COUNT(rows); i++)
+        SPARK_CHECK(sampling_in(rows[i].value, rows[i].lo, rows[i].hi), err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
+                    "%s is %g: %g to %g is allowed", rows[i].name, (double)rows[i].value, (double)rows[i].lo, (double)rows[i].hi);
+    SPARK_CHECK(n_bias <= SPARK_MAX_LOGIT_BIAS, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "%zu logit biases: at most %u are allowed",
+                n_bias, SPARK_MAX_LOGIT_BIAS);
+    for (size_t i = 0; i < n_bias; i++) {
+        SPARK_CHECK(bias[i].id < n_vocab, err, SPARK_E_ARGUMENT, i, "logit bias for token %u, but the vocabulary has %u tokens",
+                    bias[i].id, n_vocab);
+        SPARK_CHECK(bias[i].bias == -__builtin_inff() || sampling_in(bias[i].bias, -1e6f, 1e6f), err, SPARK_E_ARGUMENT, i,
+                    "logit bias of token %u is %g: -1e6 to 1e6, or -inf, is allowed", bias[i].id, (double)bias[i].bias);
+    }
+    return SPARK_SUCCESS;
+}
+
+size_t spark_sampler_bytes(uint32_t n_vocab, uint32_t n_ctx)
+{
+    const size_t each = 64; /* alignment and red zone of one of the nine blocks */
+    return sizeof(spark_sampler) + n_vocab * (5 * sizeof(float) + 2 * sizeof(uint64_t) + sizeof(uint32_t)) + n_ctx * sizeof(uint32_t) + 9 * each;
+}
+
+spark_status spark_sampler_create(spark_sampler **out, const spark_kern *kern, uint32_t n_vocab, uint32_t n_ctx,
+                                  const uint8_t *breaks, spark_arena *a, spark_err *err)
+{
+    spark_sampler *s = NULL;
+    SPARK_TRY(SPARK_NEW(a, 1, &s, err));
+    *s = (spark_sampler){.kern = kern, .n_vocab = n_vocab, .n_ctx = n_ctx, .breaks = breaks};
+    SPARK_TRY(SPARK_NEW(a, n_vocab, &s->logits, err));
+    SPARK_TRY(SPARK_NEW(a, n_vocab, &s->keys, err));
+    SPARK_TRY(SPARK_NEW(a, n_vocab, &s->spare, err));
+    SPARK_TRY(SPARK_NEW(a, n_vocab, &s->list.logit, err));
+    SPARK_TRY(SPARK_NEW(a, n_vocab, &s->list.p, err));
+    SPARK_TRY(SPARK_NEW(a, n_vocab, &s->list.id, err));
+    SPARK_TRY(SPARK_NEW(a, n_vocab, &s->score, err));
+    SPARK_TRY(SPARK_NEW(a, n_vocab, &s->counts, err));
+    SPARK_TRY(SPARK_NEW(a, n_ctx, &s->runs, err));
+    *out = s;
+    return SPARK_SUCCESS;
+}
