@@ -21,10 +21,7 @@ SPARK_MUST_CHECK spark_status spark_template_compile(spark_template **out, spark
 
 /* One piece of a rendering. `trusted` is false for bytes that came out of string values of `vars["messages"]`, "tools"
  * or "documents" (a user's text), true for the template's own text: only trusted runs may have special tokens parsed. */
-typedef struct spark_template_run {
-    size_t begin, end; /* bytes of the output */
-    bool trusted;
-} spark_template_run;
+typedef spark_run spark_template_run;
 
 typedef struct spark_rendering {
     spark_text text;

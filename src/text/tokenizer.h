@@ -44,6 +44,17 @@ SPARK_MUST_CHECK spark_status spark_tokenizer_load(spark_tokenizer **out, const 
 SPARK_MUST_CHECK spark_status spark_tokenizer_encode(const spark_tokenizer *t, spark_bytes text, unsigned flags,
                                                      spark_ids *out, spark_err *err);
 
+/* Part of a text. Only trusted parts (a template's own words) may have special tokens parsed in them. */
+typedef struct spark_run {
+    size_t begin, end; /* bytes */
+    bool trusted;
+} spark_run;
+
+/* Encodes a rendered chat as one text: split into words across the runs as if there were none, but the text of a control
+ * token becomes that token only where it lies wholly in trusted runs. The runs cover the text in order. Adds no BOS. */
+SPARK_MUST_CHECK spark_status spark_tokenizer_encode_runs(const spark_tokenizer *t, spark_bytes text, const spark_run *runs,
+                                                          size_t n_runs, spark_ids *out, spark_err *err);
+
 /* Decodes a whole sequence: drops the space that SPM puts first and the special tokens that ADD would have added.
  * An id outside the vocabulary is an error at its index. */
 SPARK_MUST_CHECK spark_status spark_tokenizer_decode(const spark_tokenizer *t, const uint32_t *ids, size_t n,
