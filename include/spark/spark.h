@@ -37,7 +37,7 @@ extern "C" {
 typedef struct spark_model spark_model;
 typedef struct spark_session spark_session;
 
-/* "0.1.0", and what this build can use: "x86-64 avx512, gcc 12.2". Static strings. */
+/* "0.1.0", and for what and by what it was built: "x86-64, gcc 12.2.0". Static strings. */
 SPARK_API const char *spark_version(void);
 SPARK_API const char *spark_build_info(void);
 /* The number of the definition of every bit (docs/NUMERICS.md). It changes when any result may. */
@@ -47,6 +47,7 @@ SPARK_API const char *spark_build_info(void);
 
 typedef struct spark_model_options {
     uint32_t n_threads; /* 0 = all CPUs the process may use */
+    bool vocab_only;    /* read metadata and vocabulary only: tokenizing works for any architecture, nothing else does */
     const char *cpu;    /* the highest CPU level to use ("scalar", "avx2", ...); NULL = the best. Never changes a result */
     uint64_t reserved[8];
 } spark_model_options;
@@ -78,6 +79,7 @@ typedef enum spark_kv_choice { SPARK_KV_TYPE_F16, SPARK_KV_TYPE_F32, SPARK_KV_TY
 typedef struct spark_session_options {
     uint32_t n_ctx;      /* positions; 0 = default_ctx of the description */
     uint32_t n_batch;    /* tokens of one step of a prompt; 0 = 512. Never changes a result */
+    uint32_t n_logits;   /* rows of one step that spark_session_score may compute at once; 0 = 1. Never changes a result */
     spark_kv_choice kv;  /* how keys and values are stored: part of what defines a result */
     uint64_t reserved[8];
 } spark_session_options;
@@ -85,7 +87,7 @@ SPARK_API void spark_session_options_defaults(spark_session_options *o);
 
 /* Bytes that load and a session will take, before any is taken. */
 typedef struct spark_plan {
-    uint64_t weights, kv, scratch, total;
+    uint64_t weights, kv, scratch, vocabulary, total; /* vocabulary: metadata, tokenizer, template */
     uint32_t n_ctx, n_threads;
 } spark_plan;
 SPARK_API SPARK_MUST_CHECK spark_status spark_model_plan(const spark_model *m, const spark_session_options *o, spark_plan *out,

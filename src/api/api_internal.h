@@ -1,0 +1,56 @@
+/* api_internal.h - what the two public nouns are made of.
+ * This room is the library's own front: it opens files for an embedder who asks for it, and joins net, tokenizer, template,
+ * sampler and stops. It holds no arithmetic. */
+#ifndef SPARK_API_INTERNAL_H
+#define SPARK_API_INTERNAL_H
+
+#include <pthread.h>
+
+#include "engine/sampler.h"
+#include "engine/stops.h"
+#include "model/model.h"
+#include "spark/spark.h"
+#include "text/template.h"
+#include "text/tokenizer.h"
+
+/* One file of a model: a descriptor (or -1 and memory), and its head. */
+typedef struct api_file {
+    int fd;
+    const uint8_t *memory; /* the whole file, borrowed; NULL = read from fd */
+    uint8_t *head;         /* malloc'd; NULL for memory */
+    size_t head_len;
+    uint64_t size;
+} api_file;
+
+struct spark_model {
+    spark_model_options options;
+    spark_arena *arena;
+    api_file *files;
+    uint32_t n_files;
+    spark_gguf *gguf;
+    spark_net *net;
+    spark_tokenizer *tokenizer;
+    spark_template *chat; /* NULL: chat_status says why */
+    spark_status chat_status;
+    spark_err chat_err;
+    uint8_t *dry_breaks; /* [n_vocab] */
+    char *name;
+    spark_pool *pool;
+    spark_isa isa;
+    spark_kern kern;
+    pthread_mutex_t turn; /* held by the session that computes; guards pool */
+    bool loaded;
+    uint32_t n_sessions;  /* guarded by turn */
+};
+
+/* src/api/files.c: reading, without knowing what is read. */
+SPARK_MUST_CHECK spark_status api_files_open(spark_model *m, const char *path, spark_err *err);
+SPARK_MUST_CHECK spark_status api_files_memory(spark_model *m, const void *data, size_t len, spark_err *err);
+void api_files_close(spark_model *m);
+spark_status api_files_read(void *model, uint32_t file, uint64_t offset, void *dst, size_t len, spark_err *err);
+
+/* The checked shape of a session with these options (NULL = defaults). */
+SPARK_MUST_CHECK spark_status api_session_shape(const spark_model *m, const spark_session_options *o, spark_shape *shape,
+                                                spark_err *err);
+
+#endif

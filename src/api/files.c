@@ -1,0 +1,142 @@
+/* files.c - opens a model's files and reads them: heads into memory, weights by position.
+ * Each file is opened once, read-only; what was checked is what is read (heads are copied, sizes taken once). */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "api/api_internal.h"
+#include "base/spark_limits.h"
+
+enum { FILES_FIRST_READ = 64 << 10 };
+
+/* Reads exactly len bytes, or says which are missing. */
+static spark_status files_pread(int fd, uint64_t offset, void *dst, size_t len, spark_err *err)
+{
+    for (size_t done = 0; done < len;) {
+        const ssize_t n = pread(fd, (uint8_t *)dst + done, len - done, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR) continue;
+        SPARK_CHECK(n >= 0, err, SPARK_E_IO, offset + done, "cannot read the model file: %s", strerror(errno));
+        SPARK_CHECK(n > 0, err, SPARK_E_IO, offset + done, "the model file became shorter while it was read");
+        done += (size_t)n;
+    }
+    return SPARK_SUCCESS;
+}
+
+spark_status api_files_read(void *model, uint32_t file, uint64_t offset, void *dst, size_t len, spark_err *err)
+{
+    const spark_model *m = model;
+    const api_file *f = &m->files[file];
+    SPARK_CHECK(offset <= f->size && len <= f->size - offset, err, SPARK_E_IO, offset, "read beyond the end of the model file");
+    if (!f->memory) return files_pread(f->fd, offset, dst, len, err);
+    memcpy(dst, f->memory + offset, len);
+    return SPARK_SUCCESS;
+}
+
+static spark_status files_open_one(api_file *f, const char *path, spark_err *err)
+{
+    struct stat st;
+    f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* not to hang on a FIFO; no effect on a regular file */
+    SPARK_CHECK(f->fd >= 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot open '%s': %s", path, strerror(errno));
+    SPARK_CHECK(fstat(f->fd, &st) == 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot examine '%s': %s", path, strerror(errno));
+    SPARK_CHECK(S_ISREG(st.st_mode), err, SPARK_E_IO, SPARK_ERR_NOWHERE, "'%s' is not a regular file", path);
+    f->size = (uint64_t)st.st_size;
+    return SPARK_SUCCESS;
+}
+
+/* Reads as much of the file as its head needs, asking the parser how much that is. */
+static spark_status files_read_head(api_file *f, spark_err *err)
+{
+    uint64_t need = f->size < FILES_FIRST_READ ? f->size : FILES_FIRST_READ;
+    for (;;) {
+        uint8_t *head = realloc(f->head, need ? (size_t)need : 1);
+        SPARK_CHECK(head, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for the head of the file (%" PRIu64 " bytes)", need);
+        f->head = head;
+        SPARK_TRY(files_pread(f->fd, f->head_len, head + f->head_len, (size_t)need - f->head_len, err));
+        f->head_len = (size_t)need;
+        SPARK_TRY(spark_gguf_head_size((spark_bytes){head, f->head_len}, f->size, &need, err));
+        if (need <= f->head_len) return SPARK_SUCCESS;
+        SPARK_CHECK(need <= f->size, err, SPARK_E_FORMAT, f->size, "the file ends inside its head");
+        SPARK_CHECK(need <= SPARK_MAX_GGUF_HEAD, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "the head of the file is over %u bytes",
+                    SPARK_MAX_GGUF_HEAD);
+    }
+}
+
+static void files_close_all(spark_model *m)
+{
+    for (uint32_t i = 0; i < m->n_files; i++) {
+        if (m->files[i].fd >= 0) close(m->files[i].fd);
+        free(m->files[i].head);
+    }
+    memset(m->files, 0, m->n_files * sizeof *m->files);
+    m->n_files = 0;
+}
+
+static spark_status files_add(spark_model *m, const char *path, spark_err *err)
+{
+    api_file *f = &m->files[m->n_files++];
+    f->fd = -1;
+    SPARK_TRY(files_open_one(f, path, err));
+    return files_read_head(f, err);
+}
+
+static spark_status files_parse(spark_model *m, spark_err *err)
+{
+    spark_gguf_file *heads = NULL;
+    SPARK_TRY(SPARK_NEW(m->arena, m->n_files, &heads, err));
+    for (uint32_t i = 0; i < m->n_files; i++) {
+        const api_file *f = &m->files[i];
+        heads[i] = (spark_gguf_file){{f->memory ? f->memory : f->head, f->head_len}, f->size};
+    }
+    if (m->options.vocab_only) return spark_gguf_open_keys(&m->gguf, heads[0], m->arena, err);
+    return spark_gguf_open(&m->gguf, heads, m->n_files, m->arena, err);
+}
+
+/* How many files the model has, as one of its heads says; parsed in an arena of its own, because open demands all. */
+static spark_status files_count(const api_file *f, uint32_t *out, spark_err *err)
+{
+    spark_arena *scratch = NULL;
+    spark_gguf *keys = NULL;
+    SPARK_TRY(spark_arena_create(&scratch, SPARK_MAX_GGUF_HEAD, err));
+    const spark_gguf_file file = {{f->head, f->head_len}, f->size};
+    const spark_status s = spark_gguf_open_keys(&keys, file, scratch, err);
+    if (spark_ok(s)) *out = spark_gguf_split_count(keys);
+    spark_arena_destroy(&scratch);
+    return s;
+}
+
+spark_status api_files_open(spark_model *m, const char *path, spark_err *err)
+{
+    m->files = calloc(SPARK_MAX_GGUF_SPLITS, sizeof *m->files);
+    SPARK_CHECK(m->files, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
+    SPARK_TRY(files_add(m, path, err));
+    uint32_t n_splits = 1;
+    SPARK_TRY(files_count(&m->files[0], &n_splits, err));
+    if (n_splits == 1) return files_parse(m, err);
+    files_close_all(m); /* any of the files may have been named: now all of them, from the first */
+    for (uint32_t i = 0; i < n_splits; i++) {
+        char sibling[4096];
+        SPARK_TRY(spark_gguf_split_path(path, i, n_splits, sibling, sizeof sibling, err));
+        SPARK_TRY(files_add(m, sibling, err));
+    }
+    return files_parse(m, err);
+}
+
+spark_status api_files_memory(spark_model *m, const void *data, size_t len, spark_err *err)
+{
+    m->files = calloc(1, sizeof *m->files);
+    SPARK_CHECK(m->files, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
+    m->n_files = 1;
+    m->files[0] = (api_file){.fd = -1, .memory = data, .head_len = len, .size = len};
+    return files_parse(m, err);
+}
+
+void api_files_close(spark_model *m)
+{
+    if (m->files) files_close_all(m);
+    free(m->files);
+    m->files = NULL;
+}
