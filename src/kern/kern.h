@@ -23,6 +23,7 @@ typedef enum spark_isa {
 } spark_isa;
 
 const char *spark_isa_name(spark_isa isa); /* "scalar", "avx2", "avx512", "neon", "dotprod", "i8mm" */
+int spark_isa_by_name(const char *name);   /* any case; -1 if there is no such level */
 spark_isa spark_isa_best(void);            /* the best of this CPU that was built, at most SPARK_CPU of the environment */
 int spark_isa_has(spark_isa isa);          /* whether this CPU and build can run it */
 

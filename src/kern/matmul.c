@@ -1,0 +1,29 @@
+/* matmul.c - the products' part of the table: sizes, and which level fills which slot. */
+#include <assert.h>
+
+#include "kern/kern_internal.h"
+#include "kern/panel.h"
+
+size_t spark_act_bytes(spark_type type, uint32_t n_cols)
+{
+    const spark_type_info *t = spark_type_lookup(type);
+    assert(t);
+    const size_t n = n_cols;
+    const size_t bytes = t->act_block == 0    ? 4 * n
+                         : t->act_block == 32 ? (n + 31) / 32 * sizeof(spark__act32)
+                                              : (n + 255) / 256 * sizeof(spark__act256);
+    return (bytes + PANEL_LINE - 1) / PANEL_LINE * PANEL_LINE;
+}
+
+/* What a thread needs does not grow with the shape: products go over k and over the tokens in chunks. */
+size_t spark_matmul_scratch(spark_type type, uint32_t n_cols, uint32_t n_tokens)
+{
+    (void)type, (void)n_cols, (void)n_tokens;
+    return PANEL_SCRATCH;
+}
+
+void spark_kern_matmul_init(spark_kern *k, spark_isa isa)
+{
+    spark__matmul_init_ref(k);
+    (void)isa;
+}

@@ -1,0 +1,95 @@
+/* panel.h - how packed weights and prepared activations lie in memory; shared by packing and by the products of every level.
+ *
+ * A panel holds 16 rows. The blocks of those rows are cut into words of 32 bits, and word j of all 16 rows forms one line of
+ * 64 bytes: lanes are rows, and the four bytes of a lane are what one dot-product instruction eats. Nothing is expanded, so
+ * a packed matrix is as large as the file's (decode is bound by memory), and packing can be undone bit for bit.
+ * - Formats whose block is a whole number of words: block b = lines [b * n, (b + 1) * n).
+ * - Formats with an odd half (d) in the block: two blocks make a group, first a line with both d (even block in the low
+ *   half), then the lines of each. The last group may have one block; the high halves of its first line are zero.
+ * - "Spread" words (the fifth bits of Q5_0, Q5_1): bit i of the file's word lies at bit 8 * (i % 4) + i / 4, so that the bits
+ *   of four neighbours (one lane of a dot product) sit at the same place of the four bytes.
+ * - F32: one line a column. F16, BF16: one half line a column.
+ * - Raw formats (no fast kernel): block b of row r at byte (b * 16 + r) * block_bytes, as in the file.
+ * Rows past n_rows are zero. */
+#ifndef SPARK_KERN_PANEL_H
+#define SPARK_KERN_PANEL_H
+
+#include <string.h>
+
+#include "kern/kern.h"
+
+#define PANEL_ROWS      SPARK_PANEL_ROWS
+#define PANEL_LINE      64u /* bytes: one word of each row */
+#define PANEL_NONE      0xffu
+#define PANEL_BLOCK_MAX 256u /* no block of a file is larger (Q6_K: 210) */
+
+typedef struct spark__plan {
+    uint8_t n_words;  /* words of one block, without the odd half; 0 = float or raw */
+    uint8_t words_at; /* byte of the first of them in the file's block */
+    uint8_t half_at;  /* byte of the odd half, or PANEL_NONE */
+    uint8_t spread;   /* word that is stored spread, or PANEL_NONE */
+    uint8_t d_word;   /* without an odd half: the word that holds d (and dmin) */
+    uint32_t d_mask;  /* exponent bits of the halves in that line: all set = not finite */
+} spark__plan;
+
+extern const spark__plan spark__plans[SPARK_N_TYPES];
+
+/* Whether products follow the rule with a minimum; the type says so, never a value. */
+static inline bool panel_has_min(spark_type t)
+{
+    return t == SPARK_TYPE_Q4_1 || t == SPARK_TYPE_Q5_1 || t == SPARK_TYPE_Q2_K || t == SPARK_TYPE_Q4_K ||
+           t == SPARK_TYPE_Q5_K;
+}
+
+/* Line of word 0 of block b. */
+static inline size_t panel_words_line(const spark__plan *p, size_t b)
+{
+    return p->half_at == PANEL_NONE ? b * p->n_words : b * p->n_words + b / 2 + 1;
+}
+
+/* Line with d of block b, for formats with an odd half. */
+static inline size_t panel_half_line(const spark__plan *p, size_t b) { return b / 2 * (2u * p->n_words + 1u); }
+
+/* Word j of each of 16 rows to line j: the transposition that packing is made of. One definition for each architecture. */
+void spark__pack_words(uint8_t *lines, const uint8_t *const *rows, uint32_t n_words);
+
+/* Puts block b of row r (0..15) of a packed panel together as it was in the file. */
+void spark__panel_block(spark_type type, const uint8_t *panel, uint32_t b, uint32_t r, uint8_t *block);
+
+/* ---- Activations ----------------------------------------------------------------------------------------------- */
+
+/* 32 activations: q with what the formats need of their sum. The m* start an accumulator whose weights are stored with an
+ * offset: sum(w * q) = sum((w + o) * q) - o * sum(q). */
+typedef struct spark__act32 {
+    float d;
+    float sum;             /* of q, exact */
+    int32_t m8, m16, m128; /* -8, -16, -128 times the sum of q */
+    int8_t q[32];
+} spark__act32;
+
+/* 256 activations. Every entry fits: |q| <= 127. Vectors read the 16-bit entries in pairs (two neighbours in one lane). */
+typedef struct spark__act256 {
+    float d;
+    int16_t sum32[8]; /* sums of 32 neighbours */
+    int16_t m32[8];   /* -8 * those */
+    int16_t m16[16];  /* -16 * the sums of 16 */
+    int16_t m8[32];   /* -32 * the sums of 8 */
+    int8_t q[256];
+} spark__act256;
+
+_Static_assert(sizeof(spark__act32) == 52, "no padding: rows are compared with memcmp");
+_Static_assert(sizeof(spark__act256) == 388, "no padding");
+
+/* ---- Levels ---------------------------------------------------------------------------------------------------- */
+
+/* Prefill unpacks 32 rows at a time and serves all tokens of a chunk with them; partial sums wait in scratch. */
+#define PANEL_TOKENS 128u /* tokens of a chunk at most */
+
+void spark__matmul_init_ref(spark_kern *k);
+void spark__matmul_init_avx2(spark_kern *k);
+void spark__matmul_init_avx512(spark_kern *k);
+
+/* Bytes of scratch that any level asks for. */
+#define PANEL_SCRATCH ((size_t)96 * 1024)
+
+#endif

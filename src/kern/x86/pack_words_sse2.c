@@ -1,0 +1,32 @@
+/* pack_words_sse2.c - transposes words of 16 rows, four by four. SSE2 is part of every x86-64, so there is no other level:
+ * packing is bound by memory. */
+#include <emmintrin.h>
+
+#include "kern/panel.h"
+
+static __m128i pack_load(const uint8_t *p) { return _mm_loadu_si128((const __m128i *)p); }
+static void pack_store(uint8_t *p, __m128i x) { _mm_store_si128((__m128i *)p, x); }
+
+/* Words j..j+3 of rows 4q..4q+3. */
+static void pack_4x4(uint8_t *lines, const uint8_t *const *rows, size_t j, unsigned q)
+{
+    const __m128i a = pack_load(rows[4 * q] + 4 * j), b = pack_load(rows[4 * q + 1] + 4 * j);
+    const __m128i c = pack_load(rows[4 * q + 2] + 4 * j), d = pack_load(rows[4 * q + 3] + 4 * j);
+    const __m128i ab = _mm_unpacklo_epi32(a, b), AB = _mm_unpackhi_epi32(a, b);
+    const __m128i cd = _mm_unpacklo_epi32(c, d), CD = _mm_unpackhi_epi32(c, d);
+    uint8_t *to = lines + j * PANEL_LINE + (size_t)16 * q;
+    pack_store(to, _mm_unpacklo_epi64(ab, cd));
+    pack_store(to + PANEL_LINE, _mm_unpackhi_epi64(ab, cd));
+    pack_store(to + 2 * (size_t)PANEL_LINE, _mm_unpacklo_epi64(AB, CD));
+    pack_store(to + 3 * (size_t)PANEL_LINE, _mm_unpackhi_epi64(AB, CD));
+}
+
+void spark__pack_words(uint8_t *lines, const uint8_t *const *rows, uint32_t n_words)
+{
+    uint32_t j = 0;
+    for (; j + 4 <= n_words; j += 4)
+        for (unsigned q = 0; q < 4; q++) pack_4x4(lines, rows, j, q);
+    for (; j < n_words; j++)
+        for (uint32_t r = 0; r < PANEL_ROWS; r++)
+            memcpy(lines + j * (size_t)PANEL_LINE + 4 * r, rows[r] + 4 * (size_t)j, 4);
+}
