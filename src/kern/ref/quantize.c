@@ -114,18 +114,24 @@ static void quantize_q8_0(const float *x, uint8_t *b)
     memcpy(b + 2, q, sizeof q);
 }
 
-/* The better of two scales: the fitted one, and the one that gives the extreme element the code -top. */
+/* Picks d and writes the codes: the fitted scale, or one that gives the extreme element a whole code (so that weights which
+ * were quantized before find their scale again). */
 static uint16_t quantize_one_scale(const float *x, int top, int8_t *q)
 {
-    const float low = (float)-top, high = (float)(top - 1);
     const quantize_group g = quantize_weigh(x, 32);
-    const uint16_t fitted = quantize_half(quantize_fit(&g, top));
-    const uint16_t plain = quantize_half(quantize_extreme(x, 32) / low);
-    int8_t other[32];
-    const float error = quantize_codes(&g, spark_f16_to_f32(fitted), 0, low, high, q);
-    if (quantize_codes(&g, spark_f16_to_f32(plain), 0, low, high, other) >= error) return fitted;
-    memcpy(q, other, sizeof other);
-    return plain;
+    const float extreme = quantize_extreme(x, 32), low = (float)-top, high = (float)(top - 1);
+    uint16_t best = quantize_half(quantize_fit(&g, top));
+    float least = quantize_codes(&g, spark_f16_to_f32(best), 0, low, high, q);
+    for (float code = low; code <= 0.75f * low; code++) {
+        const uint16_t d = quantize_half(extreme / code);
+        int8_t trial[32];
+        const float error = quantize_codes(&g, spark_f16_to_f32(d), 0, low, high, trial);
+        if (error >= least) continue;
+        least = error;
+        best = d;
+        memcpy(q, trial, sizeof trial);
+    }
+    return best;
 }
 
 static void quantize_q4_0(const float *x, uint8_t *b)
@@ -211,10 +217,11 @@ static void quantize_fit_line(const quantize_group *g, float *scale, float *min)
             q2 += counted * q;
             yq += counted * y;
         }
+        /* Codes that differ at all give a determinant above 8e-5 of its first term; below that it is rounding noise. */
         const float determinant = g->total * q2 - q1 * q1;
-        if (determinant <= 0) continue;
-        float a = (g->total * yq - sum_y * q1) / determinant, c = (sum_y - a * q1) / g->total;
-        if (c > -lowest) { /* the minimum would be negative: a line through zero instead */
+        const bool flat = determinant < 1e-5f * g->total * q2;
+        float a = flat ? 0 : (g->total * yq - sum_y * q1) / determinant, c = (sum_y - a * q1) / g->total;
+        if (flat || c > -lowest) { /* the minimum would be negative: a line through zero instead */
             c = -lowest;
             a = (yq - c * q1) / q2;
         }
