@@ -1,0 +1,195 @@
+/* tok_bpe.c - byte-level BPE ("gpt2"): words of the pre-tokenizer, from bytes up by the ranked merges of the file.
+ * The vocabulary writes bytes as printable characters (0x20 as U+0120); here they are bytes again, from the load on. */
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "base/spark_limits.h"
+#include "text/tokenizer_internal.h"
+#include "text/unichar.h"
+
+#define BPE_FREE      UINT32_MAX
+#define BPE_PRINTABLE 324u /* the characters that stand for bytes end at U+0143 */
+
+/* '!'..'~', U+00A1..U+00AC and U+00AE..U+00FF are themselves; the other bytes, in order, are U+0100 and up.
+ * Source: GPT-2's bytes_to_unicode. */
+static bool bpe_is_itself(uint32_t byte)
+{
+    return (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xFF && byte != 0xAD);
+}
+
+static int bpe_byte_of(uint32_t cp)
+{
+    if (cp < 256) return bpe_is_itself(cp) ? (int)cp : -1;
+    if (cp >= BPE_PRINTABLE) return -1;
+    const uint32_t nth = cp - 256; /* 0x00-0x20, then 0x7F-0xA0, then 0xAD */
+    return (int)(nth <= 0x20 ? nth : nth <= 0x42 ? nth - 0x21 + 0x7F : 0xAD);
+}
+
+size_t spark__bpe_unprintable(spark_bytes text, uint8_t *out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < text.len;) {
+        const spark__char c = spark__char_at(text.ptr, i, text.len);
+        const int byte = bpe_byte_of(c.cp);
+        if (byte < 0) return SIZE_MAX;
+        out[n++] = (uint8_t)byte;
+        i += c.len;
+    }
+    return n;
+}
+
+static uint32_t bpe_slot(const spark__bpe *b, uint32_t left, uint32_t right)
+{
+    uint64_t x = ((uint64_t)left << 32 | right) ^ b->seed;
+    x *= 0x9E3779B97F4A7C15u;
+    x ^= x >> 32;
+    x = (x ^ b->seed >> 17) * 0xD6E8FEB86659FD93u;
+    return (uint32_t)((x >> 32) * b->n_slots >> 32);
+}
+
+/* The merge of two symbols, or the free slot where it belongs. */
+SPARK_INLINE spark__bpe_merge *bpe_find(const spark__bpe *b, uint32_t left, uint32_t right)
+{
+    for (uint32_t i = bpe_slot(b, left, right);; i = i + 1 == b->n_slots ? 0 : i + 1) {
+        spark__bpe_merge *m = &b->merges[i];
+        if (m->left == BPE_FREE || (m->left == left && m->right == right)) return m;
+    }
+}
+
+/* While the merges are read. */
+typedef struct bpe_loader {
+    spark_tokenizer *t;
+    spark_arena *arena;
+    spark_strmap *extra; /* byte strings without a token; absent in the first pass, which only counts them */
+    uint32_t n_extra, n_missing;
+    uint8_t *bytes; /* both halves of a merge, decoded */
+} bpe_loader;
+
+/* The symbol of a byte string; SPARK_TOKEN_NONE and counted where it would be a new one in the first pass. */
+static spark_status bpe_symbol(bpe_loader *l, spark_bytes bytes, uint32_t *out, spark_err *err)
+{
+    *out = spark_strmap_get(l->t->plain, bytes);
+    if (*out != SPARK_STRMAP_NONE) return SPARK_SUCCESS;
+    l->n_missing++;
+    if (!l->extra) return SPARK_SUCCESS;
+    *out = spark_strmap_get(l->extra, bytes);
+    if (*out != SPARK_STRMAP_NONE) return SPARK_SUCCESS;
+    spark_bytes copy;
+    SPARK_TRY(spark_arena_copy(l->arena, bytes, &copy, err));
+    l->t->as.bpe.extra[l->n_extra] = copy;
+    *out = spark_strmap_put(l->extra, copy, l->t->n + l->n_extra);
+    l->n_extra++;
+    return SPARK_SUCCESS;
+}
+
+static spark_status bpe_load_merge(bpe_loader *l, spark_bytes line, uint32_t rank, spark_err *err)
+{
+    SPARK_CHECK(line.len <= SPARK_MAX_TOKEN_BYTES, err, SPARK_E_LIMIT, rank,
+                "tokenizer.ggml.merges: merge %u has %zu bytes, over the limit %u", rank, line.len,
+                SPARK_MAX_TOKEN_BYTES);
+    const uint8_t *blank = line.len > 1 ? memchr(line.ptr + 1, ' ', line.len - 1) : NULL;
+    SPARK_CHECK(blank, err, SPARK_E_FORMAT, rank,
+                "tokenizer.ggml.merges: merge %u is not two parts with a blank between", rank);
+    const size_t split = (size_t)(blank - line.ptr);
+    const size_t n = spark__bpe_unprintable((spark_bytes){line.ptr, split}, l->bytes);
+    if (n == SIZE_MAX) return SPARK_SUCCESS; /* names a character that no text produces: never applies */
+    const size_t m = spark__bpe_unprintable((spark_bytes){blank + 1, line.len - split - 1}, l->bytes + n);
+    if (m == SIZE_MAX || m == 0) return SPARK_SUCCESS;
+    uint32_t left, right, made;
+    SPARK_TRY(bpe_symbol(l, (spark_bytes){l->bytes, n}, &left, err));
+    SPARK_TRY(bpe_symbol(l, (spark_bytes){l->bytes + n, m}, &right, err));
+    SPARK_TRY(bpe_symbol(l, (spark_bytes){l->bytes, n + m}, &made, err));
+    if (left == SPARK_TOKEN_NONE || right == SPARK_TOKEN_NONE || made == SPARK_TOKEN_NONE) return SPARK_SUCCESS;
+    spark__bpe_merge *slot = bpe_find(&l->t->as.bpe, left, right);
+    if (slot->left == BPE_FREE) *slot = (spark__bpe_merge){left, right, rank, made}; /* of equal ones the first holds */
+    return SPARK_SUCCESS;
+}
+
+static spark_status bpe_load_merges(bpe_loader *l, const spark_gguf_value *merges, spark_err *err)
+{
+    size_t pos = 0;
+    l->n_missing = 0;
+    for (uint32_t i = 0; i < merges->n; i++) SPARK_TRY(bpe_load_merge(l, spark_gguf_next_string(merges, &pos), i, err));
+    return SPARK_SUCCESS;
+}
+
+/* The table, the symbols of single bytes, and (where needed, which is rare) the strings that are no tokens. */
+static spark_status bpe_load_table(bpe_loader *l, const spark_gguf_value *merges, spark_err *err)
+{
+    spark__bpe *b = &l->t->as.bpe;
+    b->n_slots = (uint32_t)(merges->n + merges->n / 3 + 8);
+    SPARK_TRY(SPARK_NEW(l->arena, b->n_slots, &b->merges, err));
+    for (uint32_t i = 0; i < b->n_slots; i++) b->merges[i].left = BPE_FREE;
+    SPARK_TRY(bpe_load_merges(l, merges, err));
+    const uint32_t n_missing = l->n_missing;
+    SPARK_TRY(spark_strmap_create(&l->extra, n_missing + 256, l->arena, err));
+    SPARK_TRY(SPARK_NEW(l->arena, n_missing + 256, &b->extra, err));
+    for (uint32_t i = 0; i < 256; i++) {
+        const uint8_t byte = (uint8_t)i;
+        SPARK_TRY(bpe_symbol(l, (spark_bytes){&byte, 1}, &b->byte_symbol[i], err));
+    }
+    return n_missing > 0 ? bpe_load_merges(l, merges, err) : SPARK_SUCCESS;
+}
+
+spark_status spark__bpe_load(spark_tokenizer *t, const spark_gguf *g, spark_arena *a, spark_err *err)
+{
+    spark__bpe *b = &t->as.bpe;
+    b->ignore_merges = spark__pretok_ignores_merges(b->pretok);
+    if (getrandom(&b->seed, sizeof b->seed, GRND_NONBLOCK) != (ssize_t)sizeof b->seed)
+        b->seed = spark_clock_ns() ^ (uint64_t)(uintptr_t)t; /* early boot: still not the file's choice */
+    spark_gguf_value merges;
+    bool found = false;
+    SPARK_TRY(spark_gguf_get_array(g, "tokenizer.ggml.merges", SPARK_GGUF_STRING, &merges, &found, err));
+    SPARK_CHECK(found, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE, "tokenizer.ggml.merges is missing");
+    SPARK_CHECK(merges.n <= SPARK_MAX_GGUF_ARRAY, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
+                "tokenizer.ggml.merges has %llu entries, over the limit %u", (unsigned long long)merges.n,
+                SPARK_MAX_GGUF_ARRAY);
+    bpe_loader l = {.t = t, .arena = a, .bytes = malloc(SPARK_MAX_TOKEN_BYTES)};
+    SPARK_CHECK(l.bytes, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory to read tokenizer.ggml.merges");
+    const spark_status s = bpe_load_table(&l, &merges, err);
+    free(l.bytes);
+    return s;
+}
+
+static uint32_t bpe_pair(const void *ctx, const spark__merger *m, uint32_t left, uint32_t right, uint32_t *made)
+{
+    const spark__encoder *e = ctx;
+    const spark__bpe_merge *found = bpe_find(&e->t->as.bpe, m->symbols[left].id, m->symbols[right].id);
+    if (found->left == BPE_FREE) return SPARK__NO_RANK;
+    *made = found->made;
+    return found->rank;
+}
+
+static spark_status bpe_push(spark__encoder *e, uint32_t symbol, spark_err *err)
+{
+    const spark_tokenizer *t = e->t;
+    if (symbol < t->n) return spark_ids_push(e->out, symbol, err);
+    const spark_bytes bytes = t->as.bpe.extra[symbol - t->n]; /* no token: its bytes, as far as they are tokens */
+    for (size_t i = 0; i < bytes.len; i++) {
+        const uint32_t one = t->as.bpe.byte_symbol[bytes.ptr[i]];
+        if (one < t->n) SPARK_TRY(spark_ids_push(e->out, one, err));
+    }
+    return SPARK_SUCCESS;
+}
+
+static spark_status bpe_word(void *ctx, spark_bytes word, spark_err *err)
+{
+    spark__encoder *e = ctx;
+    const spark__bpe *b = &e->t->as.bpe;
+    if (b->ignore_merges && word.len <= e->t->max_plain) {
+        const uint32_t id = spark_strmap_get(e->t->plain, word);
+        if (id != SPARK_STRMAP_NONE) return spark_ids_push(e->out, id, err);
+    }
+    if (word.len == 1) return bpe_push(e, b->byte_symbol[word.ptr[0]], err);
+    SPARK_TRY(spark__merger_reserve(&e->merger, word.len, err));
+    spark__symbol *s = e->merger.symbols;
+    for (uint32_t i = 0; i < word.len; i++) s[i] = (spark__symbol){.id = b->byte_symbol[word.ptr[i]], .begin = i};
+    spark__merge_run(&e->merger, (uint32_t)word.len, bpe_pair, e);
+    for (uint32_t i = 0; i < word.len; i = s[i].next) SPARK_TRY(bpe_push(e, s[i].id, err));
+    return SPARK_SUCCESS;
+}
+
+spark_status spark__bpe_encode(spark__encoder *e, spark_bytes text, spark_err *err)
+{
+    return spark__pretok_run(e->t->as.bpe.pretok, text, bpe_word, e, err);
+}

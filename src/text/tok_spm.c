@@ -1,0 +1,137 @@
+/* tok_spm.c - SentencePiece BPE ("llama"): characters are merged by the score of the token they make. The text is cut into
+ * words before each U+2581 as far as no token of the vocabulary reaches across such a place, which changes nothing and
+ * keeps the merging local. Source: SentencePiece bpe_model.cc; as there, control, unknown and byte tokens are never made
+ * of text. */
+#include <math.h>
+
+#include "text/tokenizer_internal.h"
+#include "text/unichar.h"
+
+static bool spm_is_phantom(const uint8_t *p, size_t left) { return left >= 3 && memcmp(p, SPARK__PHANTOM, 3) == 0; }
+
+/* Floats in the order of integers, highest first; -0 counts as 0. */
+static uint32_t spm_rank(float score)
+{
+    const float s = score + 0.0f;
+    uint32_t u;
+    memcpy(&u, &s, sizeof u);
+    return (u & 0x80000000u) ? u : ~(u | 0x80000000u);
+}
+
+static spark_status spm_load_scores(spark_tokenizer *t, const spark_gguf *g, spark_arena *a, spark_err *err)
+{
+    spark_gguf_value scores;
+    bool found = false;
+    SPARK_TRY(spark_gguf_get_array(g, "tokenizer.ggml.scores", SPARK_GGUF_F32, &scores, &found, err));
+    SPARK_CHECK(found, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE, "tokenizer.ggml.scores is missing");
+    SPARK_CHECK(scores.n >= t->n, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE,
+                "tokenizer.ggml.scores has %llu entries for %u tokens", (unsigned long long)scores.n, t->n);
+    SPARK_TRY(SPARK_NEW(a, t->n, &t->as.spm.rank, err));
+    for (uint32_t i = 0; i < t->n; i++) {
+        const float score = spark_load_f32(scores.as.s.ptr + (size_t)4 * i);
+        SPARK_CHECK(!isnan(score), err, SPARK_E_FORMAT, i, "tokenizer.ggml.scores: the score of token %u is no number",
+                    i);
+        t->as.spm.rank[i] = spm_rank(score);
+    }
+    return SPARK_SUCCESS;
+}
+
+static spark_status spm_load_bytes(spark_tokenizer *t, spark_err *err)
+{
+    for (int b = 0; b < 256; b++) t->as.spm.byte[b] = SPARK_TOKEN_NONE;
+    for (uint32_t i = 0; i < t->n; i++) {
+        uint8_t byte = 0;
+        const bool is_byte = spark__token_byte(t->tokens[i], &byte);
+        SPARK_CHECK(is_byte || t->type[i] != SPARK__TOKEN_BYTE, err, SPARK_E_FORMAT, i,
+                    "tokenizer.ggml.tokens: token %u has the type of a byte, but its text is not <0xNN>", i);
+        if (is_byte && t->as.spm.byte[byte] == SPARK_TOKEN_NONE) t->as.spm.byte[byte] = i;
+    }
+    for (int b = 0; b < 256; b++) { /* a vocabulary without byte tokens says "unknown" */
+        const uint8_t one = (uint8_t)b;
+        if (t->as.spm.byte[b] != SPARK_TOKEN_NONE) continue;
+        const uint32_t id = spark_strmap_get(t->plain, (spark_bytes){&one, 1});
+        t->as.spm.byte[b] = id != SPARK_STRMAP_NONE ? id : t->unk;
+        SPARK_CHECK(t->as.spm.byte[b] != SPARK_TOKEN_NONE, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE,
+                    "tokenizer.ggml.tokens has no byte tokens and tokenizer.ggml.unknown_token_id is missing");
+    }
+    return SPARK_SUCCESS;
+}
+
+spark_status spark__spm_load(spark_tokenizer *t, const spark_gguf *g, spark_arena *a, spark_err *err)
+{
+    SPARK_TRY(spm_load_scores(t, g, a, err));
+    SPARK_TRY(spm_load_bytes(t, err));
+    for (uint32_t i = 0; i < t->n; i++) {
+        const spark_bytes token = t->tokens[i];
+        for (size_t k = 1; k + 3 <= token.len; k++)
+            if (spm_is_phantom(token.ptr + k, token.len - k)) t->as.spm.joins[token.ptr[k - 1]] = true;
+    }
+    return SPARK_SUCCESS;
+}
+
+static uint32_t spm_pair(const void *ctx, const spark__merger *m, uint32_t left, uint32_t right, uint32_t *made)
+{
+    const spark__encoder *e = ctx;
+    const uint32_t begin = m->symbols[left].begin, end = m->symbols[m->symbols[right].next].begin;
+    if (end - begin > e->t->max_plain) return SPARK__NO_RANK;
+    *made = spark_strmap_get(e->t->plain, (spark_bytes){e->word.ptr + begin, end - begin});
+    return *made == SPARK_STRMAP_NONE ? SPARK__NO_RANK : e->t->as.spm.rank[*made];
+}
+
+/* A symbol that is no token: its bytes, or one unknown token for all of them. */
+static spark_status spm_push_bytes(spark__encoder *e, spark_bytes symbol, spark_err *err)
+{
+    const uint32_t *byte = e->t->as.spm.byte;
+    for (size_t i = 0; i < symbol.len; i++) {
+        if (i > 0 && byte[symbol.ptr[i]] == e->t->unk && byte[symbol.ptr[i - 1]] == e->t->unk) continue;
+        SPARK_TRY(spark_ids_push(e->out, byte[symbol.ptr[i]], err));
+    }
+    return SPARK_SUCCESS;
+}
+
+/* e->word is a word of the vocabulary's spelling. */
+static spark_status spm_word(spark__encoder *e, spark_err *err)
+{
+    const uint8_t *p = e->word.ptr;
+    const size_t len = e->word.len;
+    if (len == 0) return SPARK_SUCCESS;
+    size_t chars = len;
+    if (len > e->merger.cap) { /* count only when the sure bound would take more memory */
+        chars = 0;
+        for (size_t i = 0; i < len; i += spark__char_at(p, i, len).len) chars++;
+    }
+    SPARK_TRY(spark__merger_reserve(&e->merger, chars, err));
+    spark__symbol *s = e->merger.symbols;
+    uint32_t n = 0;
+    for (size_t i = 0; i < len; i += spark__char_at(p, i, len).len)
+        s[n++] = (spark__symbol){.id = SPARK_TOKEN_NONE, .begin = (uint32_t)i};
+    s[n].begin = (uint32_t)len;
+    spark__merge_run(&e->merger, n, spm_pair, e);
+    for (uint32_t i = 0; i < n; i = s[i].next) {
+        const spark_bytes symbol = {p + s[i].begin, s[s[i].next].begin - s[i].begin};
+        const uint32_t id = s[i].id != SPARK_TOKEN_NONE ? s[i].id : spark_strmap_get(e->t->plain, symbol);
+        if (id != SPARK_STRMAP_NONE)
+            SPARK_TRY(spark_ids_push(e->out, id, err));
+        else
+            SPARK_TRY(spm_push_bytes(e, symbol, err));
+    }
+    e->word.len = 0;
+    return SPARK_SUCCESS;
+}
+
+spark_status spark__spm_encode(spark__encoder *e, spark_bytes text, bool first, spark_err *err)
+{
+    static const spark_bytes phantom = {(const uint8_t *)SPARK__PHANTOM, 3};
+    const bool *joins = e->t->as.spm.joins;
+    e->word.len = 0;
+    if (first && e->t->space_prefix) SPARK_TRY(spark_text_append(&e->word, phantom, err));
+    for (size_t i = 0; i < text.len;) {
+        const bool space = text.ptr[i] == ' ', gap = space || spm_is_phantom(text.ptr + i, text.len - i);
+        if (gap && e->word.len > 0 && !joins[e->word.ptr[e->word.len - 1]]) SPARK_TRY(spm_word(e, err));
+        size_t n = gap && !space ? 3 : 1; /* up to the next gap */
+        while (!gap && i + n < text.len && text.ptr[i + n] != ' ' && text.ptr[i + n] != 0xE2) n++;
+        SPARK_TRY(spark_text_append(&e->word, space ? phantom : (spark_bytes){text.ptr + i, n}, err));
+        i += n;
+    }
+    return spm_word(e, err);
+}

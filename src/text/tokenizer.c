@@ -1,0 +1,175 @@
+/* tokenizer.c - the public face: takes special tokens out of a text, adds those the vocabulary asks for, and turns ids
+ * back into bytes. Of special tokens that overlap, the leftmost counts, and of those the longest, as in the libraries
+ * that models are trained with. */
+#include "text/tokenizer.h"
+
+#include "base/spark_limits.h"
+#include "text/tokenizer_internal.h"
+
+/* Bytes that are searched for special tokens at a time: bounds the memory for the places found. */
+#define TOK_BLOCK 65536u
+
+static bool tok_is_space(uint8_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+/* Ordinary text between special tokens. */
+static spark_status tok_encode_plain(spark__encoder *e, spark_bytes text, bool first, spark_err *err)
+{
+    if (text.len == 0) return SPARK_SUCCESS;
+    switch (e->t->kind) {
+    case SPARK__SPM: return spark__spm_encode(e, text, first, err);
+    case SPARK__BPE: return spark__bpe_encode(e, text, err);
+    case SPARK__WPM: break;
+    }
+    return spark__wpm_encode(e, text, err);
+}
+
+/* How far a text has been turned into ids. */
+typedef struct tok_progress {
+    size_t done; /* bytes that are ids already */
+    bool first;  /* at the beginning or behind a special token */
+} tok_progress;
+
+static spark_status tok_encode_special(spark__encoder *e, spark_bytes text, tok_progress *p, size_t at, uint32_t id,
+                                       spark_err *err)
+{
+    const spark_tokenizer *t = e->t;
+    size_t end = at;
+    if (t->flags[id] & SPARK__LSTRIP)
+        while (end > p->done && tok_is_space(text.ptr[end - 1])) end--;
+    SPARK_TRY(tok_encode_plain(e, (spark_bytes){text.ptr + p->done, end - p->done}, p->first, err));
+    SPARK_TRY(spark_ids_push(e->out, id, err));
+    p->done = at + t->tokens[id].len;
+    if (t->flags[id] & SPARK__RSTRIP)
+        while (p->done < text.len && tok_is_space(text.ptr[p->done])) p->done++;
+    p->first = true;
+    return SPARK_SUCCESS;
+}
+
+/* Where special tokens may begin in text[begin, end), last place first, as pairs (offset from begin, id). */
+static spark_status tok_search(const spark_tokenizer *t, spark_bytes text, size_t begin, size_t end, bool all,
+                               spark_ids *found, spark_err *err)
+{
+    const size_t longest = t->max_special[all];
+    const size_t from = text.len - end < longest ? text.len : end + longest; /* they may reach over the end */
+    uint32_t state = 0;
+    found->n = 0;
+    for (size_t i = from; i-- > begin;) {
+        state = spark__trie_step(t->special, state, text.ptr[i]);
+        if (i >= end || state == 0) continue;
+        const uint32_t id = spark__trie_begins(t->special, state, all);
+        if (id == SPARK__TRIE_NONE) continue;
+        SPARK_TRY(spark_ids_push(found, (uint32_t)(i - begin), err));
+        SPARK_TRY(spark_ids_push(found, id, err));
+    }
+    return SPARK_SUCCESS;
+}
+
+static spark_status tok_encode_text(spark__encoder *e, spark_bytes text, unsigned flags, spark_ids *found,
+                                    spark_err *err)
+{
+    const bool all = flags & SPARK_ENCODE_SPECIAL;
+    tok_progress p = {0, !(flags & SPARK_ENCODE_CONTINUE)};
+    const size_t block = e->t->max_special[all] > TOK_BLOCK ? e->t->max_special[all] : TOK_BLOCK;
+    for (size_t begin = 0; begin < text.len && e->t->max_special[all] > 0;) {
+        const size_t end = text.len - begin < block ? text.len : begin + block;
+        SPARK_TRY(tok_search(e->t, text, begin, end, all, found, err));
+        for (size_t i = found->n; i > 0; i -= 2) {
+            const size_t at = begin + found->ids[i - 2];
+            if (at >= p.done) SPARK_TRY(tok_encode_special(e, text, &p, at, found->ids[i - 1], err));
+        }
+        begin = p.done > end ? p.done : end;
+    }
+    return tok_encode_plain(e, (spark_bytes){text.ptr + p.done, text.len - p.done}, p.first, err);
+}
+
+static uint32_t tok_last(const spark_tokenizer *t) /* what ADD puts at the end */
+{
+    return t->add_eos ? t->eos : t->add_sep ? t->sep : SPARK_TOKEN_NONE;
+}
+
+spark_status spark_tokenizer_encode(const spark_tokenizer *t, spark_bytes text, unsigned flags, spark_ids *out,
+                                    spark_err *err)
+{
+    SPARK_CHECK(text.len <= SPARK_MAX_TEXT, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
+                "the text has %zu bytes, over the limit %u", text.len, SPARK_MAX_TEXT);
+    const size_t before = out->n;
+    const bool add = flags & SPARK_ENCODE_ADD;
+    spark__encoder e = {.t = t, .out = out};
+    spark_ids found = {0};
+    spark_status s = SPARK_SUCCESS;
+    if (add && t->add_bos) s = spark_ids_push(out, t->bos, err);
+    if (spark_ok(s)) s = tok_encode_text(&e, text, flags, &found, err);
+    if (spark_ok(s) && add && tok_last(t) != SPARK_TOKEN_NONE) s = spark_ids_push(out, tok_last(t), err);
+    if (!spark_ok(s)) out->n = before;
+    spark_ids_free(&found);
+    spark__merger_free(&e.merger);
+    spark_text_free(&e.word);
+    return s;
+}
+
+/* Whether encoding puts a space behind this token, as it does at the beginning. */
+static bool tok_splits(const spark_tokenizer *t, uint32_t id)
+{
+    return t->kind == SPARK__SPM && (spark__token_is_special(t, id) || t->type[id] == SPARK__TOKEN_USER_DEFINED);
+}
+
+static spark_status tok_decode(const spark_tokenizer *t, const uint32_t *ids, size_t n, spark_text *out, spark_err *err)
+{
+    bool drop = t->space_prefix || t->kind == SPARK__WPM;
+    for (size_t i = 0; i < n; i++) {
+        SPARK_CHECK(ids[i] < t->n, err, SPARK_E_ARGUMENT, i, "token %u is outside the vocabulary of %u", ids[i], t->n);
+        if ((i == 0 && t->add_bos && ids[i] == t->bos) || (i + 1 == n && ids[i] == tok_last(t))) continue;
+        spark_bytes piece = spark__token_piece(t, ids[i]);
+        if (drop && piece.len > 0 && piece.ptr[0] == ' ') piece.ptr++, piece.len--;
+        drop = t->space_prefix && tok_splits(t, ids[i]);
+        SPARK_TRY(spark_text_append(out, piece, err));
+    }
+    return SPARK_SUCCESS;
+}
+
+spark_status spark_tokenizer_decode(const spark_tokenizer *t, const uint32_t *ids, size_t n, spark_text *out,
+                                    spark_err *err)
+{
+    const size_t before = out->len;
+    const spark_status s = tok_decode(t, ids, n, out, err);
+    if (!spark_ok(s)) out->len = before;
+    return s;
+}
+
+spark_bytes spark_tokenizer_piece(const spark_tokenizer *t, uint32_t id, bool special, uint8_t *buf)
+{
+    (void)buf; /* every family's pieces are computed at load */
+    if (id >= t->n || (!special && spark__token_is_special(t, id))) return (spark_bytes){t->pieces, 0};
+    return spark__token_piece(t, id);
+}
+
+uint32_t spark_tokenizer_n_vocab(const spark_tokenizer *t) { return t->n; }
+
+const char *spark_tokenizer_model(const spark_tokenizer *t)
+{
+    static const char *const names[] = {[SPARK__SPM] = "llama", [SPARK__BPE] = "gpt2", [SPARK__WPM] = "bert"};
+    return names[t->kind];
+}
+
+spark_bytes spark_tokenizer_token(const spark_tokenizer *t, uint32_t id)
+{
+    return id < t->n ? t->tokens[id] : (spark_bytes){t->pieces, 0};
+}
+
+bool spark_tokenizer_is_special(const spark_tokenizer *t, uint32_t id)
+{
+    return id < t->n && spark__token_is_special(t, id);
+}
+
+bool spark_tokenizer_is_eog(const spark_tokenizer *t, uint32_t id) { return id < t->n && (t->flags[id] & SPARK__EOG); }
+uint32_t spark_tokenizer_bos(const spark_tokenizer *t) { return t->bos; }
+uint32_t spark_tokenizer_eos(const spark_tokenizer *t) { return t->eos; }
+bool spark_tokenizer_adds_bos(const spark_tokenizer *t) { return t->add_bos; }
+bool spark_tokenizer_adds_eos(const spark_tokenizer *t) { return tok_last(t) != SPARK_TOKEN_NONE; }
+
+uint32_t spark_tokenizer_find(const spark_tokenizer *t, spark_bytes text)
+{
+    for (uint32_t i = 0; i < t->n; i++)
+        if (spark_bytes_equal(t->tokens[i], text)) return i;
+    return SPARK_TOKEN_NONE;
+}
