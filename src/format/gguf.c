@@ -279,7 +279,7 @@ static spark_status gguf_keys(gguf_reader *r, spark__gguf_keys *out, spark_arena
 
 /* ---- tensor directory ---- */
 
-/* The entry as written: its layout is checked, what it claims is not. The offset counts from the end of the directory. */
+/* The entry as written: its layout is checked, what it claims is not. The offset counts from the start of the data. */
 static spark_status gguf_entry(gguf_reader *r, spark_gguf_tensor *t, spark_err *err)
 {
     SPARK_TRY(gguf_string(r, SPARK_MAX_GGUF_NAME, "tensor name length", &t->name, err));

@@ -63,17 +63,19 @@ typedef struct spark_gguf_file {
 } spark_gguf_file;
 
 /* How many bytes of the file its head needs, as far as `head` (a prefix of the file) tells: *out_need <= head.len means
- * that the head is complete; else read at least *out_need bytes and ask again (it grows by doubling, so asking is linear).
- * Fails at once on what cannot become a valid head. */
+ * that the head is complete; else read at least *out_need bytes and ask again (it grows by doubling, so asking is
+ * linear; an empty prefix may be asked first). Fails at once on what cannot become a head: only its layout is judged
+ * here, so that open_keys can be asked about a file whose tensors open refuses. */
 SPARK_MUST_CHECK spark_status spark_gguf_head_size(spark_bytes head, uint64_t file_size, uint64_t *out_need,
                                                    spark_err *err);
 
 /* Parses headers, metadata and tensor directories of all split files, in order (n_files = 1 for an ordinary model).
- * Heads must outlive the result; memory comes from `a`. On error *out is untouched, `err` has the byte offset. */
+ * Heads must outlive the result and not change meanwhile (read them, do not map them); memory comes from `a`.
+ * On error *out is untouched and `err` has the byte offset. */
 SPARK_MUST_CHECK spark_status spark_gguf_open(spark_gguf **out, const spark_gguf_file *files, uint32_t n_files,
                                               spark_arena *a, spark_err *err);
 
-/* The same for header and metadata of one file alone; its tensor directory is neither read nor needed and n_tensors is 0.
+/* The same for header and metadata of one file alone; its tensor directory is neither read nor needed, n_tensors is 0.
  * For what works without weights: tokenizing, and showing the keys of a file whose tensors are of an unknown kind. */
 SPARK_MUST_CHECK spark_status spark_gguf_open_keys(spark_gguf **out, spark_gguf_file file, spark_arena *a,
                                                    spark_err *err);
@@ -100,7 +102,8 @@ const spark_gguf_tensor *spark_gguf_tensor_at(const spark_gguf *g, uint32_t i);
 const spark_gguf_tensor *spark_gguf_tensor_find(const spark_gguf *g, const char *name); /* NULL if absent */
 
 /* Typed reads of a key. Absent: *out is left as it is (put the default there first) and *found, if not NULL, is false.
- * A wrong kind, or a value outside [min, max], is an error that names the key. Integers of any width and sign are taken. */
+ * A wrong kind, or a value outside [min, max], is an error that names the key. Integers of any width and sign are
+ * taken, for f32 also f64. */
 SPARK_MUST_CHECK spark_status spark_gguf_get_u32(const spark_gguf *g, const char *key, uint32_t min, uint32_t max,
                                                  uint32_t *out, bool *found, spark_err *err);
 SPARK_MUST_CHECK spark_status spark_gguf_get_f32(const spark_gguf *g, const char *key, float *out, bool *found,
@@ -115,8 +118,8 @@ SPARK_MUST_CHECK spark_status spark_gguf_get_array(const spark_gguf *g, const ch
 
 /* Walks the strings of an ARRAY of STRING in order: start with *pos = 0, call n times. */
 spark_bytes spark_gguf_next_string(const spark_gguf_value *array, size_t *pos);
-/* Element i < n of an ARRAY of numbers or booleans, as double or as int64 (exact for the integer kinds; what lies outside
- * int64 becomes the nearest one, NaN becomes 0). */
+/* Element i < n of an ARRAY of numbers or booleans, as double or as int64 (exact for the integer kinds; what lies
+ * outside int64 becomes the nearest one, NaN becomes 0). */
 double spark_gguf_array_f64(const spark_gguf_value *array, uint64_t i);
 int64_t spark_gguf_array_i64(const spark_gguf_value *array, uint64_t i);
 

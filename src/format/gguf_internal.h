@@ -14,7 +14,7 @@
 /* For "%.*s": a name of a file, short enough to leave room for what is wrong with it. */
 #define GGUF_SHOW(b) (int)((b).len < 80 ? (b).len : 80), (const char *)(b).ptr
 
-/* The offset that errors speak of: where the entry with this name begins in the head at `base` (its length comes first). */
+/* The offset that errors speak of: where the entry with this name begins (with its length) in the head at `base`. */
 static inline uint64_t spark__gguf_entry_at(const uint8_t *base, spark_bytes name)
 {
     return (uint64_t)(name.ptr - base) - 8;

@@ -18,7 +18,7 @@ const char *spark_gguf_kind_name(spark_gguf_kind kind)
 uint32_t spark_gguf_split_count(const spark_gguf *g) { return g->split_count; }
 uint32_t spark_gguf_version(const spark_gguf *g) { return g->version; }
 uint32_t spark_gguf_n_keys(const spark_gguf *g) { return g->keys.n; }
-uint32_t spark_gguf_n_tensors(const spark_gguf *g) { return g->tensor_map ? g->n_tensors : 0; }
+uint32_t spark_gguf_n_tensors(const spark_gguf *g) { return g->n_tensors; }
 
 const spark_gguf_key *spark_gguf_key_at(const spark_gguf *g, uint32_t i)
 {

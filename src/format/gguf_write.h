@@ -1,6 +1,6 @@
 /* gguf_write.h - writes a GGUF v3 file front to back: keys and tensors are announced, then the head, then the data.
  * Nouns:   spark_gguf_writer, the head in the making; spark_gguf_sink, where the bytes go (a file, a buffer).
- * Promise: what it lets through, spark_gguf_open accepts and reads back as it was put; padding and offsets are its work.
+ * Promise: what it lets through, spark_gguf_open accepts and reads back as it was put; it sees to padding and offsets.
  * Opens nothing, keeps no weights. Order of calls: create, put_*, write_head, write_data..., write_end.
  * Threads: one at a time. */
 #ifndef SPARK_FORMAT_GGUF_WRITE_H
