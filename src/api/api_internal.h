@@ -49,6 +49,12 @@ SPARK_MUST_CHECK spark_status api_files_memory(spark_model *m, const void *data,
 void api_files_close(spark_model *m);
 spark_status api_files_read(void *model, uint32_t file, uint64_t offset, void *dst, size_t len, spark_err *err);
 
+/* Like spark_model_open, for `inspect`: *out is whatever was understood before the error (close it as usual; NULL only if
+ * there was no memory). After an error nothing but spark__model_gguf may be asked of it. */
+SPARK_MUST_CHECK spark_status spark__model_examine(spark_model **out, const char *path, const spark_model_options *o,
+                                                   spark_err *err);
+const spark_gguf *spark__model_gguf(const spark_model *m); /* keys, and tensors if they could be read; may be NULL */
+
 /* The checked shape of a session with these options (NULL = defaults). */
 SPARK_MUST_CHECK spark_status api_session_shape(const spark_model *m, const spark_session_options *o, spark_shape *shape,
                                                 spark_err *err);

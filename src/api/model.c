@@ -120,11 +120,37 @@ spark_status spark_model_open_memory(spark_model **out, const void *data, size_t
 /* src/api/embedded.S: the demo model, or nothing between the two marks. */
 extern const uint8_t spark__embedded_begin[], spark__embedded_end[];
 
-spark_status spark_model_open_embedded(spark_model **out, const spark_model_options *o, spark_err *err)
+static spark_status model_embedded(spark_model *m, spark_err *err)
 {
     const size_t len = (size_t)((uintptr_t)spark__embedded_end - (uintptr_t)spark__embedded_begin);
     SPARK_CHECK(len > 0, err, SPARK_E_UNSUPPORTED, SPARK_ERR_NOWHERE, "this build has no embedded model");
-    return spark_model_open_memory(out, spark__embedded_begin, len, o, err);
+    return api_files_memory(m, spark__embedded_begin, len, err);
+}
+
+spark_status spark__model_examine(spark_model **out, const char *path, const spark_model_options *o, spark_err *err)
+{
+    spark_status s = model_create(out, o, err);
+    if (spark_ok(s)) s = path ? api_files_open(*out, path, err) : model_embedded(*out, err);
+    if (spark_ok(s)) return model_build(*out, err);
+    if (!*out || (*out)->n_files == 0) return s;
+    const api_file *f = &(*out)->files[0]; /* the directory may be broken where the keys are not */
+    const spark_gguf_file head = {{f->memory ? f->memory : f->head, f->head_len}, f->size};
+    spark_err why;
+    if (!(*out)->gguf && f->head_len && !spark_ok(spark_gguf_open_keys(&(*out)->gguf, head, (*out)->arena, &why))) (*out)->gguf = NULL;
+    return s;
+}
+
+const spark_gguf *spark__model_gguf(const spark_model *m) { return m->gguf; }
+
+spark_status spark_model_open_embedded(spark_model **out, const spark_model_options *o, spark_err *err)
+{
+    spark_model *m = NULL;
+    spark_status s = model_create(&m, o, err);
+    if (spark_ok(s)) s = model_embedded(m, err);
+    if (spark_ok(s)) s = model_build(m, err);
+    if (!spark_ok(s)) spark_model_close(&m);
+    else *out = m;
+    return s;
 }
 
 void spark_model_close(spark_model **model)
