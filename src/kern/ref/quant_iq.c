@@ -14,6 +14,12 @@ static const int8_t iq_levels3_s[8] = {1, 3, 5, 7, 9, 11, 13, 15};
 
 static float iq_half(const uint8_t *p) { return spark_f16_to_f32(spark_load_u16(p)); }
 
+/* `count` bits of a byte from bit `at`. */
+static unsigned iq_bits(uint8_t byte, unsigned at, unsigned count)
+{
+    return (unsigned)byte >> at & ((1u << count) - 1);
+}
+
 static int16_t iq_odd(uint32_t s) { return (int16_t)(2 * s + 1); }
 
 /* Seven signs, and an eighth that makes their number even. */
@@ -61,7 +67,7 @@ void spark__levels_iq2_xxs(const uint8_t *b, spark_levels *out)
 /* Sixteen scales of four bits. */
 static void iq2_scales(const uint8_t *p, spark_levels *out)
 {
-    for (unsigned g = 0; g < 16; g++) out->s[g] = iq_odd(p[g / 2] >> g % 2 * 4 & 15u);
+    for (unsigned g = 0; g < 16; g++) out->s[g] = iq_odd(iq_bits(p[g / 2], g % 2 * 4, 4));
 }
 
 /* d, words[32] (nine bits of point, seven of signs), scales[8] */
@@ -70,7 +76,7 @@ void spark__levels_iq2_xs(const uint8_t *b, spark_levels *out)
     spark__levels_plain(out, iq_half(b) * 0.125f);
     iq2_scales(b + 66, out);
     for (unsigned g = 0; g < IQ_ROWS * IQ_GROUPS; g++) {
-        const uint16_t q = spark_load_u16(b + 2 + 2 * g);
+        const unsigned q = spark_load_u16(b + 2 + 2 * g);
         iq_point8(spark__grid_iq2_xs[q & 511], iq_even_signs(q >> 9), out->w + 8 * g);
     }
 }
@@ -81,7 +87,7 @@ void spark__levels_iq2_s(const uint8_t *b, spark_levels *out)
     spark__levels_plain(out, iq_half(b) * 0.125f);
     iq2_scales(b + 74, out);
     for (unsigned g = 0; g < IQ_ROWS * IQ_GROUPS; g++) {
-        const unsigned high = b[66 + g / 4] >> g % 4 * 2 & 3u;
+        const unsigned high = iq_bits(b[66 + g / 4], g % 4 * 2, 2);
         iq_point8(spark__grid_iq2_s[b[2 + g] | high << 8], b[34 + g], out->w + 8 * g);
     }
 }
@@ -109,9 +115,9 @@ void spark__levels_iq3_xxs(const uint8_t *b, spark_levels *out)
 void spark__levels_iq3_s(const uint8_t *b, spark_levels *out)
 {
     spark__levels_plain(out, iq_half(b));
-    for (unsigned g = 0; g < 16; g++) out->s[g] = iq_odd(b[106 + g / 4] >> g / 2 % 2 * 4 & 15u);
+    for (unsigned g = 0; g < 16; g++) out->s[g] = iq_odd(iq_bits(b[106 + g / 4], g / 2 % 2 * 4, 4));
     for (unsigned p = 0; p < 2 * IQ_ROWS * IQ_GROUPS; p++) {
-        const unsigned high = b[66 + p / 8] >> p % 8 & 1u, signs = b[74 + p / 2] >> p % 2 * 4;
+        const unsigned high = iq_bits(b[66 + p / 8], p % 8, 1), signs = iq_bits(b[74 + p / 2], p % 2 * 4, 4);
         iq_point4(spark__grid_iq3_s[b[2 + p] | high << 8], iq_levels3_s, signs, out->w + 4 * p);
     }
 }
@@ -129,11 +135,11 @@ void spark__levels_iq1_s(const uint8_t *b, spark_levels *out)
 {
     spark__levels_plain(out, iq_half(b) * 0.125f);
     for (unsigned row = 0; row < IQ_ROWS; row++) {
-        const uint16_t q = spark_load_u16(b + 34 + 2 * row);
+        const unsigned q = spark_load_u16(b + 34 + 2 * row);
         out->s[2 * row] = out->s[2 * row + 1] = iq_odd(q >> 12 & 7u);
         for (unsigned g = 0; g < IQ_GROUPS; g++) {
             const unsigned high = q >> 3 * g & 7u;
-            iq1_point(spark__grid_iq1[b[2 + 4 * row + g] | high << 8], q >> 15, out->w + 32 * row + 8 * g);
+            iq1_point(spark__grid_iq1[b[2 + 4 * row + g] | high << 8], q >> 15 != 0, out->w + 32 * row + 8 * g);
         }
     }
 }
@@ -150,9 +156,9 @@ uint16_t spark__iq1_m_scale(const uint8_t *b)
 void spark__levels_iq1_m(const uint8_t *b, spark_levels *out)
 {
     spark__levels_plain(out, spark_f16_to_f32(spark__iq1_m_scale(b)) * 0.125f);
-    for (unsigned g = 0; g < 16; g++) out->s[g] = iq_odd(spark_load_u16(b + 48 + g / 4 * 2) >> g % 4 * 3 & 7u);
+    for (unsigned g = 0; g < 16; g++) out->s[g] = iq_odd((unsigned)spark_load_u16(b + 48 + g / 4 * 2) >> g % 4 * 3 & 7);
     for (unsigned p = 0; p < IQ_ROWS * IQ_GROUPS; p++) {
-        const unsigned high = b[32 + p / 2] >> p % 2 * 4 & 15u;
-        iq1_point(spark__grid_iq1[b[p] | (high & 7) << 8], high >> 3 & 1, out->w + 8 * p);
+        const unsigned high = iq_bits(b[32 + p / 2], p % 2 * 4, 4);
+        iq1_point(spark__grid_iq1[b[p] | (high & 7) << 8], high >> 3 != 0, out->w + 8 * p);
     }
 }

@@ -30,12 +30,12 @@ static float quantize_extreme(const float *x, unsigned n)
     return extreme;
 }
 
-/* A scale rounded to half; one just above the range (the fit may go a little beyond the largest weight) is held inside. */
+/* A scale rounded to half, never -0. The fit may go a little beyond the largest weight; that is held inside the range. */
 static uint16_t quantize_half(float d)
 {
-    return spark_f32_to_f16(d > QUANTIZE_HALF_MAX    ? QUANTIZE_HALF_MAX
-                            : d < -QUANTIZE_HALF_MAX ? -QUANTIZE_HALF_MAX
-                                                     : d);
+    const float inside = d > QUANTIZE_HALF_MAX ? QUANTIZE_HALF_MAX : d < -QUANTIZE_HALF_MAX ? -QUANTIZE_HALF_MAX : d;
+    const uint16_t h = spark_f32_to_f16(inside);
+    return h == 0x8000 ? 0 : h;
 }
 
 static void quantize_put_u16(uint8_t *p, uint16_t v)
