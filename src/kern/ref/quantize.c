@@ -3,6 +3,7 @@
  * the values a reader will see (scales already rounded to half and to integers). A weight counts 1.5 + |x| / mean|x| in its
  * group, as large ones matter more to a model. Plain float arithmetic in a fixed order, no libm: the same bytes everywhere.
  * A search sees at most 256 weights, so rows and threads may be split at any block. */
+#include <float.h>
 #include <string.h>
 
 #include "kern/quant.h"
@@ -315,7 +316,7 @@ spark_status spark_quantize(spark_type type, const float *src, void *dst, size_t
                 "%zu weights are not a multiple of %u, the block of %s", n, t->block_elems, t->name);
     for (size_t i = 0; i < n; i++) {
         const float a = quantize_abs(src[i]);
-        SPARK_CHECK(a < __builtin_inff(), err, SPARK_E_NUMERIC, i, "weight is not finite");
+        SPARK_CHECK(a <= FLT_MAX, err, SPARK_E_NUMERIC, i, "weight is not finite");
         SPARK_CHECK(a <= f->limit, err, SPARK_E_NUMERIC, i, "weight %g is beyond the range of %s", (double)src[i],
                     t->name);
     }
