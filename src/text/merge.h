@@ -93,7 +93,9 @@ SPARK_INLINE void spark__merge_set(spark__merger *m, uint32_t leaf, uint32_t ran
         else if (old == min)
             now = spark__merge_min(m->level[k - 1] + (size_t)group * SPARK__MERGE_FAN);
         m->level[k][group] = now;
-        leaf = group, old = min, rank = now;
+        leaf = group;
+        old = min;
+        rank = now;
     }
 }
 
@@ -115,7 +117,10 @@ SPARK_INLINE void spark__merge_run(spark__merger *m, uint32_t n, spark__merge_pa
 {
     spark__symbol *s = m->symbols;
     m->n = n;
-    for (uint32_t i = 0; i < n; i++) s[i].prev = i - 1, s[i].next = i + 1;
+    for (uint32_t i = 0; i < n; i++) {
+        s[i].prev = i - 1; /* UINT32_MAX for the first */
+        s[i].next = i + 1;
+    }
     for (uint32_t i = 0; i + 1 < n; i++) m->tree[i] = pair(ctx, m, i, i + 1, &s[i].made);
     m->tree[n - 1] = SPARK__NO_RANK;
     spark__merge_build(m);

@@ -120,7 +120,7 @@ static spark_status tok_decode(const spark_tokenizer *t, const uint32_t *ids, si
         SPARK_CHECK(ids[i] < t->n, err, SPARK_E_ARGUMENT, i, "token %u is outside the vocabulary of %u", ids[i], t->n);
         if ((i == 0 && t->add_bos && ids[i] == t->bos) || (i + 1 == n && ids[i] == tok_last(t))) continue;
         spark_bytes piece = spark__token_piece(t, ids[i]);
-        if (drop && piece.len > 0 && piece.ptr[0] == ' ') piece.ptr++, piece.len--;
+        if (drop && piece.len > 0 && piece.ptr[0] == ' ') piece = (spark_bytes){piece.ptr + 1, piece.len - 1};
         drop = t->space_prefix && tok_splits(t, ids[i]);
         SPARK_TRY(spark_text_append(out, piece, err));
     }

@@ -156,7 +156,9 @@ uint32_t spark__trie_longest(const spark__trie *t, const uint8_t *p, size_t len,
     for (size_t i = 0; i < len; i++) {
         state = trie_child(t, state, p[i]);
         if (state == 0) break;
-        if (t->here[state] != SPARK__TRIE_NONE) best = t->here[state], *match = i + 1;
+        if (t->here[state] == SPARK__TRIE_NONE) continue;
+        best = t->here[state];
+        *match = i + 1;
     }
     return best;
 }

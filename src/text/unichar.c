@@ -83,7 +83,8 @@ size_t spark__char_nfd(uint32_t cp, uint32_t *out)
     int boundary = 0;
     const utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)cp, buf, SPARK__NFD_MAX, UTF8PROC_DECOMPOSE,
                                                        &boundary);
-    if (n < 1 || n > (utf8proc_ssize_t)SPARK__NFD_MAX) return out[0] = cp, 1; /* the longest in Unicode has four */
+    out[0] = cp;
+    if (n < 1 || n > (utf8proc_ssize_t)SPARK__NFD_MAX) return 1; /* cannot be: the longest in Unicode has four */
     for (utf8proc_ssize_t i = 0; i < n; i++) out[i] = (uint32_t)buf[i];
     return (size_t)n;
 }

@@ -82,11 +82,12 @@ static uint32_t vocab_default(const spark_tokenizer *t, uint32_t id) { return id
 
 static spark_status vocab_load_ids(spark_tokenizer *t, const spark_gguf *g, spark_err *err)
 {
-    t->bos = t->eos = t->unk = t->sep = SPARK_TOKEN_NONE;
-    if (t->kind == SPARK__SPM) t->unk = 0, t->bos = vocab_default(t, 1), t->eos = vocab_default(t, 2);
-    if (t->kind == SPARK__WPM)
-        t->unk = vocab_default(t, 100), t->bos = vocab_default(t, 101), t->sep = vocab_default(t, 102);
-    if (t->kind == SPARK__WPM) SPARK_TRY(vocab_load_id(t, g, "tokenizer.ggml.cls_token_id", &t->bos, err));
+    const bool spm = t->kind == SPARK__SPM, wpm = t->kind == SPARK__WPM;
+    t->bos = spm ? vocab_default(t, 1) : wpm ? vocab_default(t, 101) : SPARK_TOKEN_NONE;
+    t->eos = spm ? vocab_default(t, 2) : SPARK_TOKEN_NONE;
+    t->unk = spm ? 0 : wpm ? vocab_default(t, 100) : SPARK_TOKEN_NONE;
+    t->sep = wpm ? vocab_default(t, 102) : SPARK_TOKEN_NONE;
+    if (wpm) SPARK_TRY(vocab_load_id(t, g, "tokenizer.ggml.cls_token_id", &t->bos, err));
     SPARK_TRY(vocab_load_id(t, g, "tokenizer.ggml.bos_token_id", &t->bos, err));
     SPARK_TRY(vocab_load_id(t, g, "tokenizer.ggml.eos_token_id", &t->eos, err));
     SPARK_TRY(vocab_load_id(t, g, "tokenizer.ggml.unknown_token_id", &t->unk, err));
