@@ -229,7 +229,10 @@ static void run_draw(session_run *r)
     spark_bytes ready = {0};
     r->stopped = spark_stops_push(&r->stops, bytes, &ready);
     if (r->stopped || eog) run_end(r, SPARK_FINISH_STOP);
-    if (!eog) s->tokens[s->n++] = id, s->logits = NULL;
+    if (!eog) {
+        s->tokens[s->n++] = id;
+        s->logits = NULL;
+    }
     if (r->result.n_tokens == r->o->max_tokens || s->n == s->shape.n_ctx) run_end(r, SPARK_FINISH_LENGTH);
     run_emit(r, ready, &piece);
 }

@@ -141,7 +141,10 @@ static void test_pool_barriers_order_every_step(void **state)
         pool_case c = {0};
         assert_ok(spark_pool_create(&c.pool, n, NULL));
         uint32_t expect = 0, sum = 0;
-        for (uint32_t step = 1; step <= 200; step++) sum += step, expect += sum * n;
+        for (uint32_t step = 1; step <= 200; step++) {
+            sum += step;
+            expect += sum * n;
+        }
         spark_pool_run(c.pool, pool_count, &c);
         assert_int_equal(c.total, expect);
         spark_pool_destroy(&c.pool);

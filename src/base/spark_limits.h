@@ -29,10 +29,14 @@
 #define SPARK_MAX_FF (1u << 22)
 #define SPARK_MAX_EXPERTS 1024u
 #define SPARK_MAX_CTX (1u << 24)
+#define SPARK_MAX_SEQS 4096u                     /* sequences of one engine at once */
+#define SPARK_MAX_BATCH 65536u                   /* rows of one forward pass; 512 is usual */
 
 /* Chat templates: a template is a program from a hostile file */
 #define SPARK_MAX_TEMPLATE_BYTES (1u << 20)      /* the longest real one has 24 KB */
 #define SPARK_MAX_TEMPLATE_DEPTH 64u             /* nesting of blocks, expressions and calls, each */
+#define SPARK_MAX_TEMPLATE_STACK 1000u           /* nodes being evaluated at once, all calls together: 1 MB of C stack */
+#define SPARK_MAX_TEMPLATE_RANGE 100000u         /* items of one range(): MAX_RANGE of Jinja2's sandbox */
 #define SPARK_MAX_TEMPLATE_STEPS 4000000u        /* evaluated nodes in one rendering; real ones need below 100000 */
 #define SPARK_MAX_TEMPLATE_OUTPUT (16u << 20)    /* bytes rendered */
 #define SPARK_MAX_TEMPLATE_MEMORY (128u << 20)   /* bytes of values alive in one rendering */

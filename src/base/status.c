@@ -30,7 +30,7 @@ static void status_clean(char *text)
     }
 }
 
-static spark_status status_fill(spark_err *err, spark_code code, const char *fmt, va_list args)
+static spark_status SPARK_PRINTF(3, 0) status_fill(spark_err *err, spark_code code, const char *fmt, va_list args)
 {
     if (err) {
         err->code = code;

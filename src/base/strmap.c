@@ -21,10 +21,16 @@ static uint64_t strmap_rotl(uint64_t x, int n) { return x << n | x >> (64 - n); 
 
 static void strmap_round(uint64_t v[4])
 {
-    v[0] += v[1], v[1] = strmap_rotl(v[1], 13) ^ v[0], v[0] = strmap_rotl(v[0], 32);
-    v[2] += v[3], v[3] = strmap_rotl(v[3], 16) ^ v[2];
-    v[0] += v[3], v[3] = strmap_rotl(v[3], 21) ^ v[0];
-    v[2] += v[1], v[1] = strmap_rotl(v[1], 17) ^ v[2], v[2] = strmap_rotl(v[2], 32);
+    v[0] += v[1];
+    v[1] = strmap_rotl(v[1], 13) ^ v[0];
+    v[0] = strmap_rotl(v[0], 32);
+    v[2] += v[3];
+    v[3] = strmap_rotl(v[3], 16) ^ v[2];
+    v[0] += v[3];
+    v[3] = strmap_rotl(v[3], 21) ^ v[0];
+    v[2] += v[1];
+    v[1] = strmap_rotl(v[1], 17) ^ v[2];
+    v[2] = strmap_rotl(v[2], 32);
 }
 
 static uint32_t strmap_hash(const uint64_t key[2], spark_bytes b)
@@ -59,8 +65,10 @@ spark_status spark_strmap_create(spark_strmap **out, uint32_t capacity, spark_ar
     SPARK_TRY(SPARK_NEW(a, n, &m->slots, err));
     m->mask = n - 1;
     m->capacity = capacity;
-    if (getrandom(m->key, sizeof m->key, GRND_NONBLOCK) != (ssize_t)sizeof m->key)
-        m->key[0] = spark_clock_ns(), m->key[1] = (uint64_t)(uintptr_t)m; /* early boot: still not the file's choice */
+    if (getrandom(m->key, sizeof m->key, GRND_NONBLOCK) != (ssize_t)sizeof m->key) {
+        m->key[0] = spark_clock_ns(); /* early boot: still not the file's choice */
+        m->key[1] = (uint64_t)(uintptr_t)m;
+    }
     *out = m;
     return SPARK_SUCCESS;
 }

@@ -4,7 +4,8 @@
 /* Length announced by a first byte, and the range its second byte must lie in; 0 = no first byte. */
 static size_t utf8_lead(uint8_t b, uint8_t *lo, uint8_t *hi)
 {
-    *lo = 0x80, *hi = 0xbf;
+    *lo = 0x80;
+    *hi = 0xbf;
     if (b < 0x80) return 1;
     if (b < 0xc2) return 0;
     if (b < 0xe0) return 2;

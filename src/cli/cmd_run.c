@@ -53,8 +53,10 @@ static int run_arguments(const cli_args *args, const char **model, const char **
 {
     *model = *prompt = NULL;
     if (args->n > 2) return cli_usage("run", "at most MODEL and PROMPT are expected; quote a prompt of several words");
-    if (args->n == 2) *model = args->item[0], *prompt = args->item[1];
-    else if (args->n == 1 && strcmp(args->item[0], "-") != 0) *(cli_is_file(args->item[0]) ? model : prompt) = args->item[0];
+    if (args->n == 2) {
+        *model = args->item[0];
+        *prompt = args->item[1];
+    } else if (args->n == 1 && strcmp(args->item[0], "-") != 0) *(cli_is_file(args->item[0]) ? model : prompt) = args->item[0];
     if (*prompt && strcmp(*prompt, "-") != 0) return CLI_OK;
     if (args->n == 0 && isatty(STDIN_FILENO)) return cli_usage("run", "a PROMPT is needed");
     if (!cli_read_file("-", input)) return CLI_FAILED;

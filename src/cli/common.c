@@ -75,7 +75,7 @@ const char *cli_size(uint64_t bytes, char buf[32])
     static const char *const unit[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double x = (double)bytes;
     size_t u = 0;
-    while (x >= 1024 && u + 1 < SPARK_COUNT(unit)) x /= 1024, u++;
+    for (; x >= 1024 && u + 1 < SPARK_COUNT(unit); u++) x /= 1024;
     snprintf(buf, 32, u ? "%.1f %s" : "%.0f %s", x, unit[u]);
     return buf;
 }

@@ -33,7 +33,10 @@ static void dry_runs(uint32_t *runs, const uint32_t *text, uint32_t n)
         uint32_t z = i < right ? (runs[i - left] < right - i ? runs[i - left] : right - i) : 0;
         while (i + z < n && text[n - 1 - z] == text[n - 1 - i - z]) z++;
         runs[i] = z;
-        if (i + z > right) left = i, right = i + z;
+        if (i + z > right) {
+            left = i;
+            right = i + z;
+        }
     }
 }
 
