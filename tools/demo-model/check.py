@@ -143,8 +143,7 @@ def main():
     p.add_argument("--seeds", type=int, default=2, help="number of samples at temperature 0.8 (default 2)")
     args = p.parse_args()
     model = Model(args.model)
-    keys = ("tokens", "scores", "token_type")
-    tok = spm.Tokenizer(dict(zip(("tokens", "scores", "types"), (model.keys["tokenizer.ggml." + k] for k in keys))))
+    tok = spm.Tokenizer(spm.from_keys(model.keys))
     stories = corpus.load(args.data)[1]
     print(json.dumps(validation(model, tok, stories)))
     ids = tok.encode(args.prompt)

@@ -4,8 +4,8 @@ import struct
 import numpy as np
 
 MAGIC, VERSION, ALIGN = b"GGUF", 3, 32
-U32, F32, BOOL, STRING, ARRAY, I32 = 4, 6, 7, 8, 9, 5
-PACK = {U32: "<I", F32: "<f", BOOL: "<?", I32: "<i"}
+U32, I32, F32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
+PACK = {0: "<B", 1: "<b", 2: "<H", 3: "<h", U32: "<I", I32: "<i", F32: "<f", BOOL: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 TENSOR_F32, TENSOR_Q8_0 = 0, 8
 BLOCK = 32  # weights of one Q8_0 block: a float16 scale, then 32 signed bytes
 Q8_0 = np.dtype([("scale", "<f2"), ("q", "i1", BLOCK)])

@@ -75,6 +75,12 @@ def train(texts, size):
     }
 
 
+def from_keys(keys):
+    """The vocabulary in the keys of a GGUF file."""
+    names = {"tokens": "tokens", "scores": "scores", "types": "token_type"}
+    return {ours: keys["tokenizer.ggml." + theirs] for ours, theirs in names.items()}
+
+
 class Tokenizer:
     """Encodes and decodes with a vocabulary as `train` or a GGUF file gives it."""
 
@@ -84,7 +90,8 @@ class Tokenizer:
         self.scores = vocab["scores"]
         self.cache = {}
 
-    def _word(self, word):
+    def merge(self, word):
+        """Ids of a text that is escaped already, by the rule alone; takes time in the square of its length."""
         parts = list(word)
         while True:
             best, at = None, -1
@@ -105,7 +112,7 @@ class Tokenizer:
         out = [BOS] if bos else []
         for word in WORD.findall(escape(text)):
             if word not in self.cache:
-                self.cache[word] = self._word(word)
+                self.cache[word] = self.merge(word)
             out += self.cache[word]
         return out
 

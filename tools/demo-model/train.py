@@ -19,18 +19,22 @@ from model import CONFIG, Llama
 
 
 def batches(rows, tokens, rng):
-    """Random batches of rows of similar length, about `tokens` tokens each, padded with -1."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]) * rng.uniform(0.95, 1.05))
+    """Random batches of rows of similar length, about `tokens` tokens each, padded with -1.
+
+    Lengths are rounded up to 32: the matrix library compiles one kernel per shape, so there should be few shapes.
+    """
+    width = lambda row: -(-(len(row) - 1) // 32) * 32 + 1
     out, batch = [], []
-    for i in order:
-        batch.append(rows[i])
-        if len(batch) * max(map(len, batch)) >= tokens:
+    for _, row in sorted(((len(r) * rng.uniform(0.95, 1.05), r) for r in rows), key=lambda pair: pair[0]):
+        widest = max(map(width, batch + [row]))
+        if (len(batch) + 1) * widest > tokens and batch:
             out.append(batch)
             batch = []
-    out += [batch] if batch else []
+        batch.append(row)
+    out.append(batch)
     rng.shuffle(out)
     for b in out:
-        t = max(map(len, b))
+        t = max(map(width, b))
         yield torch.tensor([r + [-1] * (t - len(r)) for r in b])
 
 
