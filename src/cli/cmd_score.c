@@ -1,11 +1,11 @@
 /* cmd_score.c - spark score: how likely a text is to a model (perplexity), or the logits themselves. */
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
+#include "kern/kern.h"
 
 enum { SCORE_ROWS = 32 }; /* logits computed at once */
 
@@ -31,14 +31,14 @@ typedef struct score_state {
     uint64_t n_scored;
 } score_state;
 
-/* -log softmax(row)[id], in double. */
+/* -log softmax(row)[id], in double, with functions whose bits are the same everywhere. */
 static double score_nll(const float *row, uint32_t n, uint32_t id)
 {
     float max = row[0];
     double sum = 0;
     for (uint32_t i = 1; i < n; i++) max = row[i] > max ? row[i] : max;
-    for (uint32_t i = 0; i < n; i++) sum += exp((double)row[i] - (double)max);
-    return log(sum) + (double)max - (double)row[id];
+    for (uint32_t i = 0; i < n; i++) sum += spark_exp64((double)row[i] - (double)max);
+    return spark_log64(sum) + (double)max - (double)row[id];
 }
 
 /* One window: logits in steps of SCORE_ROWS; every token but the first is scored by the row before it. */
@@ -115,9 +115,9 @@ static int score_print(const score_state *st, size_t n_tokens)
 {
     const double mean = st->n_scored ? st->sum_nll / (double)st->n_scored : 0;
     if (score_json)
-        printf("{\"tokens\":%zu,\"scored\":%" PRIu64 ",\"mean_nll\":%.9g,\"perplexity\":%.9g}\n", n_tokens, st->n_scored, mean, exp(mean));
+        printf("{\"tokens\":%zu,\"scored\":%" PRIu64 ",\"mean_nll\":%.9g,\"perplexity\":%.9g}\n", n_tokens, st->n_scored, mean, spark_exp64(mean));
     else
-        printf("%" PRIu64 " tokens scored, mean negative log-likelihood %.6f, perplexity %.4f\n", st->n_scored, mean, exp(mean));
+        printf("%" PRIu64 " tokens scored, mean negative log-likelihood %.6f, perplexity %.4f\n", st->n_scored, mean, spark_exp64(mean));
     return CLI_OK;
 }
 

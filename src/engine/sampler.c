@@ -12,6 +12,7 @@
 #include "base/spark_limits.h"
 #include "engine/philox.h"
 #include "engine/sampler_internal.h"
+#include "kern/ref/sqrt.h"
 
 enum { DRAW_TOKEN, DRAW_XTC }; /* counters of spark_uniform at one position */
 
@@ -118,7 +119,7 @@ static float sampler_sigma(const float *logits, uint32_t n, uint32_t *n_allowed)
             for (uint32_t j = 0; j < half; j++) lane[j] += lane[j + half];
         if (count == 0) return 0;
         *n_allowed = count;
-        if (pass == 1) return __builtin_sqrtf(lane[0] / (float)count);
+        if (pass == 1) return spark_sqrtf(lane[0] / (float)count);
         mean = lane[0] / (float)count;
     }
 }
