@@ -107,7 +107,7 @@ spark_status spark_tokenizer_encode(const spark_tokenizer *t, spark_bytes text, 
     return s;
 }
 
-/* Whether encoding puts a space behind this token, as it does at the beginning. */
+/* Whether encoding puts a space between this token and text behind it, as it does at the beginning. */
 static bool tok_splits(const spark_tokenizer *t, uint32_t id)
 {
     return t->kind == SPARK__SPM && (spark__token_is_special(t, id) || t->type[id] == SPARK__TOKEN_USER_DEFINED);
@@ -120,8 +120,10 @@ static spark_status tok_decode(const spark_tokenizer *t, const uint32_t *ids, si
         SPARK_CHECK(ids[i] < t->n, err, SPARK_E_ARGUMENT, i, "token %u is outside the vocabulary of %u", ids[i], t->n);
         if ((i == 0 && t->add_bos && ids[i] == t->bos) || (i + 1 == n && ids[i] == tok_last(t))) continue;
         spark_bytes piece = spark__token_piece(t, ids[i]);
-        if (drop && piece.len > 0 && piece.ptr[0] == ' ') piece = (spark_bytes){piece.ptr + 1, piece.len - 1};
-        drop = t->space_prefix && tok_splits(t, ids[i]);
+        const bool splits = tok_splits(t, ids[i]);
+        if (drop && !splits && piece.len > 0 && piece.ptr[0] == ' ')
+            piece = (spark_bytes){piece.ptr + 1, piece.len - 1};
+        drop = t->space_prefix && splits;
         SPARK_TRY(spark_text_append(out, piece, err));
     }
     return SPARK_SUCCESS;
