@@ -6,24 +6,23 @@
 #include "kern/panel.h"
 #include "kern/quant.h"
 
-#define PACK_ONE  0x7c00u     /* the exponent of the half in the low bits */
-#define PACK_TWO  0x7c007c00u /* of two halves */
-#define PACK_COLS 64u         /* columns of float weights that are packed at a time */
-#define PACK_ROW  256u        /* bytes that stand for a row that does not exist: a block or PACK_COLS floats */
+#define PACK_HALF 0x7c00u /* the exponent of a half: all ones = not finite */
+#define PACK_COLS 64u     /* columns of float weights that are packed at a time */
+#define PACK_ROW  256u    /* bytes that stand for a row that does not exist: a block or PACK_COLS floats */
 
 const spark__plan spark__plans[SPARK_N_TYPES] = {
-    [SPARK_TYPE_Q4_0] = {4, 2, 0, PANEL_NONE, 0, PACK_TWO},
-    [SPARK_TYPE_IQ4_NL] = {4, 2, 0, PANEL_NONE, 0, PACK_TWO},
-    [SPARK_TYPE_Q5_0] = {5, 2, 0, 0, 0, PACK_TWO},
-    [SPARK_TYPE_Q8_0] = {8, 2, 0, PANEL_NONE, 0, PACK_TWO},
-    [SPARK_TYPE_Q3_K] = {27, 0, 108, PANEL_NONE, 0, PACK_TWO},
-    [SPARK_TYPE_Q6_K] = {52, 0, 208, PANEL_NONE, 0, PACK_TWO},
-    [SPARK_TYPE_Q4_1] = {5, 0, PANEL_NONE, PANEL_NONE, 0, PACK_TWO},
-    [SPARK_TYPE_Q5_1] = {6, 0, PANEL_NONE, 1, 0, PACK_TWO},
-    [SPARK_TYPE_Q2_K] = {21, 0, PANEL_NONE, PANEL_NONE, 20, PACK_TWO},
-    [SPARK_TYPE_Q4_K] = {36, 0, PANEL_NONE, PANEL_NONE, 0, PACK_TWO},
-    [SPARK_TYPE_Q5_K] = {44, 0, PANEL_NONE, PANEL_NONE, 0, PACK_TWO},
-    [SPARK_TYPE_IQ4_XS] = {34, 0, PANEL_NONE, PANEL_NONE, 0, PACK_ONE},
+    [SPARK_TYPE_Q4_0] = {4, 2, 0, PANEL_NONE, 0},
+    [SPARK_TYPE_IQ4_NL] = {4, 2, 0, PANEL_NONE, 0},
+    [SPARK_TYPE_Q5_0] = {5, 2, 0, 0, 0},
+    [SPARK_TYPE_Q8_0] = {8, 2, 0, PANEL_NONE, 0},
+    [SPARK_TYPE_Q3_K] = {27, 0, 108, PANEL_NONE, 0},
+    [SPARK_TYPE_Q6_K] = {52, 0, 208, PANEL_NONE, 0},
+    [SPARK_TYPE_Q4_1] = {5, 0, PANEL_NONE, PANEL_NONE, 0},
+    [SPARK_TYPE_Q5_1] = {6, 0, PANEL_NONE, 1, 0},
+    [SPARK_TYPE_Q2_K] = {21, 0, PANEL_NONE, PANEL_NONE, 20},
+    [SPARK_TYPE_Q4_K] = {36, 0, PANEL_NONE, PANEL_NONE, 0},
+    [SPARK_TYPE_Q5_K] = {44, 0, PANEL_NONE, PANEL_NONE, 0},
+    [SPARK_TYPE_IQ4_XS] = {34, 0, PANEL_NONE, PANEL_NONE, 0},
 };
 
 static size_t pack_round(size_t n) { return (n + PANEL_LINE - 1) / PANEL_LINE * PANEL_LINE; }
@@ -79,16 +78,20 @@ static void pack_at(const pack_rows *r, size_t off, const uint8_t **at)
     for (uint32_t i = 0; i < PANEL_ROWS; i++) at[i] = i < r->n ? r->row[i] + off : zero;
 }
 
-/* Whether no half of the line (its exponents under `mask`) is infinite or NaN. */
-static int pack_halves_finite(const uint8_t *line, uint32_t mask)
+/* Lines of two halves a word become two half lines. Returns 0 if a half has all bits of `exponent` set. */
+static int pack_split_line(const uint8_t *line, uint8_t *out, uint16_t exponent)
 {
-    const uint32_t low = mask & 0xffff, high = mask & 0xffff0000;
-    uint32_t bad = 0;
+    uint32_t word[PANEL_ROWS], bad = 0;
+    uint16_t low[PANEL_ROWS], high[PANEL_ROWS];
+    memcpy(word, line, sizeof word);
     for (unsigned i = 0; i < PANEL_ROWS; i++) {
-        uint32_t x;
-        memcpy(&x, line + 4 * i, 4);
-        bad |= (uint32_t)((x & low) == low) | (uint32_t)((high != 0) & ((x & high) == high));
+        low[i] = (uint16_t)word[i];
+        high[i] = (uint16_t)(word[i] >> 16);
     }
+    for (unsigned i = 0; i < PANEL_ROWS; i++)
+        bad |= (uint32_t)((low[i] & exponent) == exponent) | (uint32_t)((high[i] & exponent) == exponent);
+    memcpy(out, low, sizeof low);
+    memcpy(out + sizeof low, high, sizeof high);
     return bad == 0;
 }
 
@@ -100,6 +103,29 @@ static void pack_spread_line(uint8_t *line)
     memcpy(line, word, sizeof word);
 }
 
+/* Whether the first half of a split line is finite. */
+static int pack_d_finite(const uint8_t *line)
+{
+    uint32_t bad = 0;
+    for (unsigned i = 0; i < PANEL_ROWS; i++) bad |= (uint32_t)((line[2 * i + 1] & PACK_HALF >> 8) == PACK_HALF >> 8);
+    return bad == 0;
+}
+
+/* The halves d of one block of 16 rows. */
+static int pack_halves(const pack_rows *r, size_t off, uint8_t *out)
+{
+    const uint8_t *at[PANEL_ROWS];
+    uint32_t bad = 0;
+    pack_at(r, off, at);
+    for (unsigned i = 0; i < PANEL_ROWS; i++) {
+        uint16_t half;
+        memcpy(&half, at[i], 2);
+        memcpy(out + 2 * i, &half, 2);
+        bad |= (uint32_t)((half & PACK_HALF) == PACK_HALF);
+    }
+    return bad == 0;
+}
+
 /* Each pack_*_panel returns 0 if a scale or weight is not finite. */
 static int pack_words_panel(spark_type type, const pack_rows *r, uint32_t n_blocks, uint8_t *out)
 {
@@ -109,17 +135,17 @@ static int pack_words_panel(spark_type type, const pack_rows *r, uint32_t n_bloc
     for (uint32_t b = 0; b < n_blocks; b++) {
         const uint8_t *at[PANEL_ROWS];
         uint8_t *lines = out + panel_words_line(p, b) * PANEL_LINE;
-        uint8_t *d_line = lines + (size_t)p->d_word * PANEL_LINE;
         pack_at(r, b * block_bytes + p->words_at, at);
         spark__pack_words(lines, at, p->n_words);
-        if (p->half_at != PANEL_NONE) {
-            d_line = out + panel_half_line(p, b) * PANEL_LINE;
-            pack_at(r, b * block_bytes + p->half_at, at);
-            if (b % 2 == 0) memset(d_line, 0, PANEL_LINE);
-            for (unsigned i = 0; i < PANEL_ROWS; i++) memcpy(d_line + 4 * i + 2 * (b % 2), at[i], 2);
-        }
         if (p->spread != PANEL_NONE) pack_spread_line(lines + (size_t)p->spread * PANEL_LINE);
-        finite &= pack_halves_finite(d_line, p->d_mask);
+        if (p->half_at != PANEL_NONE) {
+            finite &= pack_halves(r, b * block_bytes + p->half_at, out + panel_half_at(p, b));
+            if (b + 1 == n_blocks && b % 2 == 0) memset(out + panel_half_at(p, b + 1), 0, PANEL_LINE / 2);
+            continue;
+        }
+        uint8_t *d_line = lines + (size_t)p->d_word * PANEL_LINE;
+        /* IQ4_XS: the high halves are bits of scales, any of them will do */
+        finite &= pack_split_line(d_line, d_line, PACK_HALF) || (type == SPARK_TYPE_IQ4_XS && pack_d_finite(d_line));
     }
     return finite;
 }
@@ -155,20 +181,6 @@ static int pack_f32_panel(const pack_rows *r, uint32_t n_cols, uint8_t *out)
             bad |= (uint32_t)((x & 0x7f800000) == 0x7f800000);
         }
     }
-    return bad == 0;
-}
-
-/* Lines of two columns a word become pairs of half lines of one column each. Returns 0 if an exponent is all ones. */
-static int pack_split_line(const uint8_t *line, uint8_t *out, uint16_t exponent)
-{
-    uint32_t word[PANEL_ROWS], bad = 0;
-    uint16_t column[2][PANEL_ROWS];
-    memcpy(word, line, sizeof word);
-    for (unsigned i = 0; i < PANEL_ROWS; i++) column[0][i] = (uint16_t)word[i];
-    for (unsigned i = 0; i < PANEL_ROWS; i++) column[1][i] = (uint16_t)(word[i] >> 16);
-    for (unsigned i = 0; i < 2 * PANEL_ROWS; i++)
-        bad |= (uint32_t)((column[i / PANEL_ROWS][i % PANEL_ROWS] & exponent) == exponent);
-    memcpy(out, column, sizeof column);
     return bad == 0;
 }
 
@@ -238,6 +250,13 @@ void spark__panel_block(spark_type type, const uint8_t *panel, uint32_t b, uint3
     }
     const uint8_t *lines = panel + panel_words_line(p, b) * PANEL_LINE + 4 * (size_t)r;
     for (uint32_t j = 0; j < p->n_words; j++) memcpy(block + p->words_at + 4 * j, lines + (size_t)j * PANEL_LINE, 4);
+    if (p->half_at != PANEL_NONE) {
+        memcpy(block + p->half_at, panel + panel_half_at(p, b) + 2 * (size_t)r, 2);
+    } else {
+        const uint8_t *halves = panel + (panel_words_line(p, b) + p->d_word) * PANEL_LINE + 2 * (size_t)r;
+        memcpy(block + p->words_at + 4 * p->d_word, halves, 2);
+        memcpy(block + p->words_at + 4 * p->d_word + 2, halves + PANEL_LINE / 2, 2);
+    }
     if (p->spread != PANEL_NONE) {
         uint8_t *at = block + p->words_at + 4 * p->spread;
         uint32_t x;
@@ -245,8 +264,6 @@ void spark__panel_block(spark_type type, const uint8_t *panel, uint32_t b, uint3
         x = pack_unspread(x);
         memcpy(at, &x, 4);
     }
-    if (p->half_at != PANEL_NONE)
-        memcpy(block + p->half_at, panel + panel_half_line(p, b) * PANEL_LINE + 4 * (size_t)r + 2 * (b % 2), 2);
 }
 
 void spark_unpack_row(const spark_matrix *w, uint32_t row, float *out)

@@ -3,9 +3,10 @@
  * A panel holds 16 rows. The blocks of those rows are cut into words of 32 bits, and word j of all 16 rows forms one line of
  * 64 bytes: lanes are rows, and the four bytes of a lane are what one dot-product instruction eats. Nothing is expanded, so
  * a packed matrix is as large as the file's (decode is bound by memory), and packing can be undone bit for bit.
- * - Formats whose block is a whole number of words: block b = lines [b * n, (b + 1) * n).
- * - Formats with an odd half (d) in the block: two blocks make a group, first a line with both d (even block in the low
- *   half), then the lines of each. The last group may have one block; the high halves of its first line are zero.
+ * - Formats whose block is a whole number of words: block b = lines [b * n, (b + 1) * n). The line of the word that holds d
+ *   is split: the 16 low halves (d), then the 16 high ones (the minimum; IQ4_XS: bits of scales).
+ * - Formats with an odd half (d) in the block: two blocks make a group, first a line with both d (16 halves of the even
+ *   block, then 16 of the odd), then the lines of each. If the last group has one block, the rest of that line is zero.
  * - "Spread" words (the fifth bits of Q5_0, Q5_1): bit i of the file's word lies at bit 8 * (i % 4) + i / 4, so that the bits
  *   of four neighbours (one lane of a dot product) sit at the same place of the four bytes.
  * - F32: one line a column. F16, BF16: one half line a column.
@@ -29,7 +30,6 @@ typedef struct spark__plan {
     uint8_t half_at;  /* byte of the odd half, or PANEL_NONE */
     uint8_t spread;   /* word that is stored spread, or PANEL_NONE */
     uint8_t d_word;   /* without an odd half: the word that holds d (and dmin) */
-    uint32_t d_mask;  /* exponent bits of the halves in that line: all set = not finite */
 } spark__plan;
 
 extern const spark__plan spark__plans[SPARK_N_TYPES];
@@ -47,8 +47,11 @@ static inline size_t panel_words_line(const spark__plan *p, size_t b)
     return p->half_at == PANEL_NONE ? b * p->n_words : b * p->n_words + b / 2 + 1;
 }
 
-/* Line with d of block b, for formats with an odd half. */
-static inline size_t panel_half_line(const spark__plan *p, size_t b) { return b / 2 * (2u * p->n_words + 1u); }
+/* Byte of the 16 halves d of block b, for formats with an odd half. */
+static inline size_t panel_half_at(const spark__plan *p, size_t b)
+{
+    return b / 2 * (2u * p->n_words + 1u) * PANEL_LINE + b % 2 * (PANEL_LINE / 2);
+}
 
 /* Word j of each of 16 rows to line j: the transposition that packing is made of. One definition for each architecture. */
 void spark__pack_words(uint8_t *lines, const uint8_t *const *rows, uint32_t n_words);
