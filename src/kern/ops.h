@@ -2,10 +2,7 @@
 #ifndef SPARK_KERN_OPS_H
 #define SPARK_KERN_OPS_H
 
-#include "kern/kern.h"
-
-/* Fills all slots except quantize and matmul with _ref, then climbs as far as `isa`. */
-void spark_kern_ops_init(spark_kern *k, spark_isa isa);
+#include "kern/kern_internal.h"
 
 /* What each level overwrites. */
 void spark__ops_init_ref(spark_kern *k);
