@@ -1,0 +1,81 @@
+"""spark chat, in a pipe and on a terminal: turns, commands, several lines, Ctrl-C, Ctrl-D."""
+import os, pty, re, select, signal, subprocess, time, unittest
+
+from support import SPARK, spark
+
+
+class Pipe(unittest.TestCase):
+    def test_each_line_is_answered_and_the_end_of_input_ends_it(self):
+        code, out, err = spark('chat', '-n', 8, '--temp', 0, stdin=b'Once upon a time\nThe dog\n')
+        self.assertEqual(code, 0, err)
+        self.assertEqual(len(out.strip().splitlines()) >= 2, True, out)
+
+    def test_commands_are_not_sent_to_the_model(self):
+        code, out, err = spark('chat', '-n', 4, stdin=b'/help\n/nonsense\n/clear\n/exit\nnever\n')
+        self.assertEqual((code, out), (0, b''))
+        self.assertIn('/retry', err)
+        self.assertIn("unknown command '/nonsense'", err)
+
+    def test_several_lines_are_one_message(self):
+        one = spark('chat', '-n', 8, '--temp', 0, stdin=b'a\\\nb\n')
+        block = spark('chat', '-n', 8, '--temp', 0, stdin=b'"""\na\nb\n"""\n')
+        self.assertEqual(one[0], 0)
+        self.assertEqual(one[1].strip(), block[1].strip())
+
+
+class Terminal(unittest.TestCase):
+    def setUp(self):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.environ['TERM'] = 'xterm'
+            os.execv(SPARK, [SPARK, 'chat', '--temp', '0', '--logit-bias', '2=-inf'])
+        self.screen = b''
+
+    def tearDown(self):
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+        os.close(self.fd)
+
+    def wait_for(self, pattern, seconds=20):
+        end = time.time() + seconds
+        while not re.search(pattern, self.screen):
+            self.assertLess(time.time(), end, self.screen)
+            if select.select([self.fd], [], [], 0.1)[0]:
+                try:
+                    self.screen += os.read(self.fd, 65536)
+                except OSError:
+                    self.fail(f'ended early: {self.screen!r}')
+
+    def send(self, data):
+        self.screen = b''
+        os.write(self.fd, data)
+
+    def test_ctrl_c_stops_the_answer_and_the_next_turn_works(self):
+        self.wait_for(rb'> ')
+        self.send(b'Once upon a time\r')
+        self.wait_for(rb'time\r\n.*[a-z]{2}')
+        self.send(b'\x03')
+        self.wait_for(rb'spark: stopped')
+        self.wait_for(rb'> $')
+        self.send(b'/help\r')
+        self.wait_for(rb'/retry')
+        self.send(b'\x04')
+        deadline = time.time() + 10
+        while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+            self.assertLess(time.time(), deadline, 'Ctrl-D did not end it')
+            time.sleep(0.02)
+
+    def test_lines_can_be_edited_and_called_back(self):
+        self.wait_for(rb'> ')
+        self.send(b'/hepl\x08\x08lp\r')
+        self.wait_for(rb'/retry')
+        self.wait_for(rb'> $')
+        self.send(b'\x1b[A')
+        self.wait_for(rb'/help')
+
+
+if __name__ == '__main__':
+    unittest.main()
