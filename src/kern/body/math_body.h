@@ -28,17 +28,17 @@ SPARK_INLINE VF vf_exp(VF x)
 
 SPARK_INLINE VF vf_tanh(VF x)
 {
-    const VF a = vf_abs(x), s = vf_mul(x, x);
+    const VF a = vf_abs(x), s = vf_mul(a, a);
     VF p = vf_set1(SPARK_TANH_T5);
     p = vf_fma(p, s, vf_set1(SPARK_TANH_T4));
     p = vf_fma(p, s, vf_set1(SPARK_TANH_T3));
     p = vf_fma(p, s, vf_set1(SPARK_TANH_T2));
     p = vf_fma(p, s, vf_set1(SPARK_TANH_T1));
     p = vf_fma(p, s, vf_set1(SPARK_TANH_T0));
-    const VF small = vf_fma(vf_mul(p, s), x, x);
+    const VF small = vf_fma(vf_mul(p, s), a, a);
     const VF e = vf_exp(vf_mul(vf_set1(2.0f), a)), one = vf_set1(1.0f);
     const VF large = vf_sub(one, vf_div(vf_set1(2.0f), vf_add(e, one)));
-    return vf_select(vf_less(a, vf_set1(SPARK_TANH_MID)), small, vf_with_sign(large, x));
+    return vf_with_sign(vf_select(vf_less(a, vf_set1(SPARK_TANH_MID)), small, large), x);
 }
 
 #endif

@@ -52,14 +52,14 @@ float spark_tanhf(float x)
 {
     const float a = math_abs(x);
     if (a < SPARK_TANH_MID) {
-        const float s = x * x;
+        const float s = a * a;
         float p = SPARK_TANH_T5;
         p = spark_fma(p, s, SPARK_TANH_T4);
         p = spark_fma(p, s, SPARK_TANH_T3);
         p = spark_fma(p, s, SPARK_TANH_T2);
         p = spark_fma(p, s, SPARK_TANH_T1);
         p = spark_fma(p, s, SPARK_TANH_T0);
-        return spark_fma(p * s, x, x);
+        return math_with_sign(spark_fma(p * s, a, a), x);
     }
     return math_with_sign(1.0f - 2.0f / (spark_expf(2.0f * a) + 1.0f), x);
 }
