@@ -25,5 +25,9 @@ size_t spark_matmul_scratch(spark_type type, uint32_t n_cols, uint32_t n_tokens)
 void spark_kern_matmul_init(spark_kern *k, spark_isa isa)
 {
     spark__matmul_init_ref(k);
+#if defined(__x86_64__)
+    if (isa >= SPARK_ISA_AVX512) spark__matmul_init_avx512(k);
+#else
     (void)isa;
+#endif
 }
