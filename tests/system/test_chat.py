@@ -28,7 +28,10 @@ class Terminal(unittest.TestCase):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.environ['TERM'] = 'xterm'
-            os.execv(SPARK, [SPARK, 'chat', '--temp', '0', '--logit-bias', '2=-inf'])
+            try:
+                os.execv(SPARK, [SPARK, 'chat', '--temp', '0', '--logit-bias', '2=-inf'])
+            finally:
+                os._exit(127)
         self.screen = b''
 
     def tearDown(self):
