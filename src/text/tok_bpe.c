@@ -1,8 +1,5 @@
 /* tok_bpe.c - byte-level BPE ("gpt2"): words of the pre-tokenizer, from bytes up by the ranked merges of the file.
  * The vocabulary writes bytes as printable characters (0x20 as U+0120); here they are bytes again, from the load on. */
-#include <sys/random.h>
-
-#include "base/clock.h"
 #include "base/spark_limits.h"
 #include "text/tokenizer_internal.h"
 #include "text/unichar.h"
@@ -63,13 +60,14 @@ typedef struct bpe_loader {
     spark_strmap *extra; /* byte strings without a token; absent in the first pass, which only counts them */
     uint32_t n_extra, n_missing;
     uint8_t *bytes; /* both halves of a merge, decoded */
+    uint32_t last;  /* what the merge before made */
 } bpe_loader;
 
 /* The symbol of a byte string; SPARK_TOKEN_NONE and counted where it would be a new one in the first pass. */
 static spark_status bpe_symbol(bpe_loader *l, spark_bytes bytes, uint32_t *out, spark_err *err)
 {
-    *out = spark_strmap_get(l->t->plain, bytes);
-    if (*out != SPARK_STRMAP_NONE) return SPARK_SUCCESS;
+    *out = spark__plain_get(l->t, bytes);
+    if (*out != SPARK_TOKEN_NONE) return SPARK_SUCCESS;
     l->n_missing++;
     if (!l->extra) return SPARK_SUCCESS;
     *out = spark_strmap_get(l->extra, bytes);
@@ -79,6 +77,21 @@ static spark_status bpe_symbol(bpe_loader *l, spark_bytes bytes, uint32_t *out, 
     l->t->as.bpe.extra[l->n_extra] = copy;
     *out = spark_strmap_put(l->extra, copy, l->t->n + l->n_extra);
     l->n_extra++;
+    return SPARK_SUCCESS;
+}
+
+/* The same for what a merge makes. Files list merges and tokens in the same order, so a look at what follows the last one
+ * mostly saves the search. */
+static spark_status bpe_made(bpe_loader *l, spark_bytes bytes, uint32_t *out, spark_err *err)
+{
+    const spark_tokenizer *t = l->t;
+    for (uint32_t id = l->last; id < t->n && id <= l->last + 1; id++) {
+        if (!(t->flags[id] & SPARK__PLAIN) || !spark_bytes_equal(spark__token_piece(t, id), bytes)) continue;
+        *out = l->last = id;
+        return SPARK_SUCCESS;
+    }
+    SPARK_TRY(bpe_symbol(l, bytes, out, err));
+    l->last = *out;
     return SPARK_SUCCESS;
 }
 
@@ -98,7 +111,7 @@ static spark_status bpe_load_merge(bpe_loader *l, spark_bytes line, uint32_t ran
     uint32_t left, right, made;
     SPARK_TRY(bpe_symbol(l, (spark_bytes){l->bytes, n}, &left, err));
     SPARK_TRY(bpe_symbol(l, (spark_bytes){l->bytes + n, m}, &right, err));
-    SPARK_TRY(bpe_symbol(l, (spark_bytes){l->bytes, n + m}, &made, err));
+    SPARK_TRY(bpe_made(l, (spark_bytes){l->bytes, n + m}, &made, err));
     if (left == SPARK_TOKEN_NONE || right == SPARK_TOKEN_NONE || made == SPARK_TOKEN_NONE) return SPARK_SUCCESS;
     spark__bpe_merge *slot = bpe_find(&l->t->as.bpe, left, right);
     if (slot->left == BPE_FREE) *slot = (spark__bpe_merge){left, right, rank, made}; /* of equal ones the first holds */
@@ -135,8 +148,7 @@ spark_status spark__bpe_load(spark_tokenizer *t, const spark_gguf *g, spark_aren
 {
     spark__bpe *b = &t->as.bpe;
     b->ignore_merges = spark__pretok_ignores_merges(b->pretok);
-    if (getrandom(&b->seed, sizeof b->seed, GRND_NONBLOCK) != (ssize_t)sizeof b->seed)
-        b->seed = spark_clock_ns() ^ (uint64_t)(uintptr_t)t; /* early boot: still not the file's choice */
+    b->seed = spark__vocab_seed();
     spark_gguf_value merges;
     bool found = false;
     SPARK_TRY(spark_gguf_get_array(g, "tokenizer.ggml.merges", SPARK_GGUF_STRING, &merges, &found, err));
@@ -177,8 +189,8 @@ static spark_status bpe_word(void *ctx, spark_bytes word, spark_err *err)
     spark__encoder *e = ctx;
     const spark__bpe *b = &e->t->as.bpe;
     if (b->ignore_merges && word.len <= e->t->max_plain) {
-        const uint32_t id = spark_strmap_get(e->t->plain, word);
-        if (id != SPARK_STRMAP_NONE) return spark_ids_push(e->out, id, err);
+        const uint32_t id = spark__plain_get(e->t, word);
+        if (id != SPARK_TOKEN_NONE) return spark_ids_push(e->out, id, err);
     }
     if (word.len == 1) return bpe_push(e, b->byte_symbol[word.ptr[0]], err);
     SPARK_TRY(spark__merger_reserve(&e->merger, word.len, err));

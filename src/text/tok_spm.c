@@ -49,8 +49,8 @@ static spark_status spm_load_bytes(spark_tokenizer *t, spark_err *err)
     for (int b = 0; b < 256; b++) { /* a vocabulary without byte tokens says "unknown" */
         const uint8_t one = (uint8_t)b;
         if (t->as.spm.byte[b] != SPARK_TOKEN_NONE) continue;
-        const uint32_t id = spark_strmap_get(t->plain, (spark_bytes){&one, 1});
-        t->as.spm.byte[b] = id != SPARK_STRMAP_NONE ? id : t->unk;
+        const uint32_t id = spark__plain_get(t, (spark_bytes){&one, 1});
+        t->as.spm.byte[b] = id != SPARK_TOKEN_NONE ? id : t->unk;
         SPARK_CHECK(t->as.spm.byte[b] != SPARK_TOKEN_NONE, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE,
                     "tokenizer.ggml.tokens has no byte tokens and tokenizer.ggml.unknown_token_id is missing");
     }
@@ -74,8 +74,8 @@ static uint32_t spm_pair(const void *ctx, const spark__merger *m, uint32_t left,
     const spark__encoder *e = ctx;
     const uint32_t begin = m->symbols[left].begin, end = m->symbols[m->symbols[right].next].begin;
     if (end - begin > e->t->max_plain) return SPARK__NO_RANK;
-    *made = spark_strmap_get(e->t->plain, (spark_bytes){e->word.ptr + begin, end - begin});
-    return *made == SPARK_STRMAP_NONE ? SPARK__NO_RANK : e->t->as.spm.rank[*made];
+    *made = spark__plain_get(e->t, (spark_bytes){e->word.ptr + begin, end - begin});
+    return *made == SPARK_TOKEN_NONE ? SPARK__NO_RANK : e->t->as.spm.rank[*made];
 }
 
 /* A symbol that is no token: its bytes, or one unknown token for all of them. */
@@ -109,8 +109,8 @@ static spark_status spm_word(spark__encoder *e, spark_err *err)
     spark__merge_run(&e->merger, n, spm_pair, e);
     for (uint32_t i = 0; i < n; i = s[i].next) {
         const spark_bytes symbol = {p + s[i].begin, s[s[i].next].begin - s[i].begin};
-        const uint32_t id = s[i].id != SPARK_TOKEN_NONE ? s[i].id : spark_strmap_get(e->t->plain, symbol);
-        if (id != SPARK_STRMAP_NONE)
+        const uint32_t id = s[i].id != SPARK_TOKEN_NONE ? s[i].id : spark__plain_get(e->t, symbol);
+        if (id != SPARK_TOKEN_NONE)
             SPARK_TRY(spark_ids_push(e->out, id, err));
         else
             SPARK_TRY(spm_push_bytes(e, symbol, err));

@@ -48,7 +48,8 @@ static spark_status fixture_sink(void *ctx, const void *bytes, size_t n, spark_e
     return spark_text_append(ctx, (spark_bytes){bytes, n}, err);
 }
 
-static spark_status fixture_keys(const fixture_spec *s, spark_gguf_writer *w, spark_err *err)
+/* The writer borrows the arrays until the head is written, so that happens here too. */
+static spark_status fixture_put(fixture *f, const fixture_spec *s, spark_gguf_writer *w, spark_err *err)
 {
     spark_bytes texts[FIXTURE_MAX], merges[64];
     int32_t types[FIXTURE_MAX];
@@ -75,7 +76,7 @@ static spark_status fixture_keys(const fixture_spec *s, spark_gguf_writer *w, sp
     if (s->with_types)
         SPARK_TRY(spark_gguf_put_array(w, "tokenizer.ggml.token_type", SPARK_GGUF_I32, s->n, types, err));
     if (s->with_scores) SPARK_TRY(spark_gguf_put_array(w, "tokenizer.ggml.scores", SPARK_GGUF_F32, s->n, scores, err));
-    return SPARK_SUCCESS;
+    return spark_gguf_write_head(w, fixture_sink, &f->file, err);
 }
 
 /* The file of a spec, in f->file. */
@@ -83,8 +84,7 @@ SPARK_UNUSED static spark_status fixture_write(fixture *f, const fixture_spec *s
 {
     spark_gguf_writer *w = NULL;
     SPARK_TRY(spark_gguf_writer_create(&w, 32, 1, f->arena, err));
-    SPARK_TRY(fixture_keys(s, w, err));
-    return spark_gguf_write_head(w, fixture_sink, &f->file, err);
+    return fixture_put(f, s, w, err);
 }
 
 /* Writes, opens and loads. Free with fixture_close whatever comes back. */
@@ -184,7 +184,10 @@ SPARK_UNUSED static void fixture_bpe(fixture_spec *s, const char *pre)
         const bool itself = (b > 0x20 && b < 0x7F) || (b > 0xA0 && b != 0xAD);
         const uint32_t cp = itself ? b : other++;
         char text[3] = {(char)cp, 0, 0};
-        if (cp > 127) text[0] = (char)(0xC0 | cp >> 6), text[1] = (char)(0x80 | (cp & 63));
+        if (cp > 127) {
+            text[0] = (char)(0xC0 | cp >> 6);
+            text[1] = (char)(0x80 | (cp & 63));
+        }
         fixture_add(s, text, 1, 0);
     }
     for (uint32_t i = 0; i < SPARK_COUNT(made); i++) fixture_add(s, made[i], 1, 0);

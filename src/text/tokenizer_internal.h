@@ -22,7 +22,7 @@ typedef enum spark__token_type { /* ids as in the file */
 } spark__token_type;
 
 /* Flags of a token. */
-enum { SPARK__EOG = 1, SPARK__LSTRIP = 2, SPARK__RSTRIP = 4 };
+enum { SPARK__EOG = 1, SPARK__LSTRIP = 2, SPARK__RSTRIP = 4, SPARK__PLAIN = 8 /* its bytes lead to it */ };
 
 typedef struct spark__bpe_merge {
     uint32_t left, right; /* symbols; left == UINT32_MAX: free */
@@ -52,6 +52,18 @@ typedef struct spark__wpm {
     bool lowercase, strip_accents;
 } spark__wpm;
 
+/* A hash map from the bytes of a token to its id that holds no keys: a slot is 8 bytes, which is what makes loading and
+ * SPM merging fast. BPE: the bytes a token stands for; the others: its text in the file. Of equal keys the first counts. */
+typedef struct spark__plain_slot {
+    uint32_t hash, id; /* id SPARK_TOKEN_NONE: free */
+} spark__plain_slot;
+
+typedef struct spark__plain {
+    spark__plain_slot *slots;
+    uint32_t mask;
+    uint64_t seed; /* drawn at load, so a file cannot aim at slow look-ups */
+} spark__plain;
+
 struct spark_tokenizer {
     spark__vocab_kind kind;
     uint32_t n;
@@ -60,8 +72,7 @@ struct spark_tokenizer {
     uint8_t *flags;      /* [n] */
     uint32_t *piece_at;  /* [n + 1] decoded bytes of token i: pieces[piece_at[i] .. piece_at[i + 1]) */
     uint8_t *pieces;
-    spark_strmap *plain;     /* what text becomes: no control, unknown or byte tokens, so no text can forge one.
-                            SPM: as in the file; BPE: the bytes it stands for */
+    spark__plain plain;      /* what text becomes: no control, unknown or byte tokens, so no text can forge one */
     uint32_t max_plain;      /* bytes of the longest key of `plain` */
     spark__trie *special;    /* control, unknown and (always) user-defined tokens */
     uint32_t max_special[2]; /* bytes of the longest: user-defined only, all */
@@ -88,6 +99,45 @@ static inline spark_bytes spark__token_piece(const spark_tokenizer *t, uint32_t 
 
 /* The byte of a "<0xNN>" token. */
 bool spark__token_byte(spark_bytes token, uint8_t *out);
+
+static inline spark_bytes spark__plain_key(const spark_tokenizer *t, uint32_t id)
+{
+    return t->kind == SPARK__BPE ? spark__token_piece(t, id) : t->tokens[id];
+}
+
+/* Mixes 8 bytes at a time into a seeded state; not cryptographic, but the seed is not the file's to know. */
+SPARK_INLINE uint32_t spark__plain_hash(uint64_t seed, spark_bytes b)
+{
+    uint64_t h = seed ^ b.len * 0x9E3779B97F4A7C15u, last = 0;
+    size_t i = 0;
+    for (; i + 8 <= b.len; i += 8) {
+        h = (h ^ spark_load_u64(b.ptr + i)) * 0xD6E8FEB86659FD93u;
+        h ^= h >> 32;
+    }
+    for (unsigned shift = 0; i < b.len; i++, shift += 8) last |= (uint64_t)b.ptr[i] << shift;
+    h = (h ^ last) * 0xD6E8FEB86659FD93u;
+    h = (h ^ h >> 32) * 0x9E3779B97F4A7C15u;
+    return (uint32_t)(h >> 32);
+}
+
+/* The slot of a key, or the free one where it belongs. */
+SPARK_INLINE spark__plain_slot *spark__plain_find(const spark_tokenizer *t, spark_bytes key, uint32_t hash)
+{
+    for (uint32_t i = hash & t->plain.mask;; i = (i + 1) & t->plain.mask) {
+        spark__plain_slot *s = &t->plain.slots[i];
+        if (s->id == SPARK_TOKEN_NONE) return s;
+        if (s->hash == hash && spark_bytes_equal(spark__plain_key(t, s->id), key)) return s;
+    }
+}
+
+/* The ordinary token of these bytes, or SPARK_TOKEN_NONE. */
+SPARK_INLINE uint32_t spark__plain_get(const spark_tokenizer *t, spark_bytes key)
+{
+    return spark__plain_find(t, key, spark__plain_hash(t->plain.seed, key))->id;
+}
+
+/* A number the file cannot know. */
+uint64_t spark__vocab_seed(void);
 
 /* Where one encode call works. */
 typedef struct spark__encoder {

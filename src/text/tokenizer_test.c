@@ -61,6 +61,8 @@ static void tt_round_trip(const fixture *f, spark_bytes text, unsigned flags)
     spark_ids_free(&ids);
 }
 
+static uint32_t tt_random(uint32_t *x) { return *x = *x * 1664525u + 1013904223u; }
+
 #define PH "\xE2\x96\x81"
 
 /* ---- SPM ---- */
@@ -114,8 +116,10 @@ static void test_spm_without_byte_tokens_says_unknown_once_a_character(void **st
     fixture_spec s;
     fixture f;
     fixture_spm(&s);
-    for (uint32_t i = 3; i < 259; i++)
-        snprintf(s.tokens[i].text, sizeof s.tokens[i].text, "byte%u", i), s.tokens[i].type = 1;
+    for (uint32_t i = 3; i < 259; i++) {
+        snprintf(s.tokens[i].text, sizeof s.tokens[i].text, "byte%u", i);
+        s.tokens[i].type = 1;
+    }
     tt_open(&f, &s);
     tt_expect(&f, "\xE4\xB8\x80h", SPARK_ENCODE_CONTINUE, "<unk>|h");
     fixture_close(&f);
@@ -279,7 +283,7 @@ static void test_bpe_brings_any_bytes_back(void **state)
     uint8_t bytes[1024];
     uint32_t x = 12345;
     for (int round = 0; round < 50; round++) {
-        for (size_t i = 0; i < sizeof bytes; i++) x = x * 1664525u + 1013904223u, bytes[i] = (uint8_t)(x >> 24);
+        for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)(tt_random(&x) >> 24);
         tt_round_trip(&f, (spark_bytes){bytes, sizeof bytes}, 0);
     }
     for (unsigned b = 0; b < 256; b++) {
@@ -552,7 +556,7 @@ static void tt_fill(uint8_t *p, size_t n, int kind)
 {
     uint32_t x = 1;
     for (size_t i = 0; i < n; i++) {
-        x = x * 1664525u + 1013904223u;
+        tt_random(&x);
         switch (kind) {
         case 0: p[i] = 'a'; break;
         case 1: p[i] = ' '; break;
@@ -616,10 +620,8 @@ static void test_trie_finds_what_a_naive_search_finds(void **state)
         spark__trie_entry entries[12], copy[12];
         uint8_t bytes[12 * 6], text[40];
         assert_ok(spark_arena_create(&a, 1 << 20, NULL));
-        for (size_t i = 0; i < sizeof bytes; i++)
-            x = x * 1664525u + 1013904223u, bytes[i] = (uint8_t)('a' + (x >> 24) % 2);
-        for (size_t i = 0; i < sizeof text; i++)
-            x = x * 1664525u + 1013904223u, text[i] = (uint8_t)('a' + (x >> 24) % 2);
+        for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)('a' + (tt_random(&x) >> 24) % 2);
+        for (size_t i = 0; i < sizeof text; i++) text[i] = (uint8_t)('a' + (tt_random(&x) >> 24) % 2);
         for (uint32_t i = 0; i < 12; i++)
             entries[i] = (spark__trie_entry){{bytes + (size_t)i * 6, 1 + (i * 7 + (size_t)round) % 6}, i, i % 3 == 0};
         memcpy(copy, entries, sizeof copy);

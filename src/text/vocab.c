@@ -2,7 +2,9 @@
  * encoding needs. What files leave out or get wrong is treated as llama.cpp treats it where real files depend on it:
  * default ids of a family, end-of-generation tokens known by their text, stripping for Phi-3. The rest is refused. */
 #include <stdlib.h>
+#include <sys/random.h>
 
+#include "base/clock.h"
 #include "base/spark_limits.h"
 #include "text/tokenizer_internal.h"
 #include "text/unichar.h"
@@ -277,8 +279,7 @@ static size_t vocab_unescape(spark_bytes text, uint8_t *out)
     return n;
 }
 
-/* What a token decodes to, at `out`, which has room for its text. *plain: the piece is what text becomes this token
- * (byte-level BPE only; the others match the text of the file). */
+/* What a token decodes to, at `out`, which has room for its text. *plain: text can become this token. */
 static size_t vocab_piece(const spark_tokenizer *t, uint32_t id, uint8_t *out, bool *plain)
 {
     const spark_bytes token = t->tokens[id];
@@ -286,6 +287,7 @@ static size_t vocab_piece(const spark_tokenizer *t, uint32_t id, uint8_t *out, b
     *plain = false;
     if (type == SPARK__TOKEN_BYTE && spark__token_byte(token, out)) return 1;
     if (!spark__token_is_special(t, id)) {
+        *plain = token.len > 0 && type != SPARK__TOKEN_BYTE;
         if (t->kind != SPARK__BPE) return vocab_unescape(token, out);
         const size_t n = spark__bpe_unprintable(token, out);
         const spark_bytes bytes = {out, n};
@@ -296,6 +298,36 @@ static size_t vocab_piece(const spark_tokenizer *t, uint32_t id, uint8_t *out, b
     return token.len;
 }
 
+uint64_t spark__vocab_seed(void)
+{
+    uint64_t seed;
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
+        seed = spark_clock_ns() ^ (uint64_t)(uintptr_t)&seed; /* early boot: still not the file's choice */
+    return seed;
+}
+
+static spark_status vocab_create_plain(spark_tokenizer *t, spark_arena *a, spark_err *err)
+{
+    uint32_t n = 8;
+    while (n < t->n + t->n / 2) n *= 2; /* at most two thirds full */
+    SPARK_TRY(SPARK_NEW(a, n, &t->plain.slots, err));
+    memset(t->plain.slots, 0xFF, n * sizeof *t->plain.slots);
+    t->plain.mask = n - 1;
+    t->plain.seed = spark__vocab_seed();
+    return SPARK_SUCCESS;
+}
+
+static void vocab_put_plain(spark_tokenizer *t, uint32_t id)
+{
+    const spark_bytes key = spark__plain_key(t, id);
+    const uint32_t hash = spark__plain_hash(t->plain.seed, key);
+    spark__plain_slot *s = spark__plain_find(t, key, hash);
+    if (s->id != SPARK_TOKEN_NONE) return;
+    *s = (spark__plain_slot){hash, id};
+    t->flags[id] |= SPARK__PLAIN;
+    if (key.len > t->max_plain) t->max_plain = (uint32_t)key.len;
+}
+
 static spark_status vocab_load_pieces(spark_tokenizer *t, spark_arena *a, spark_err *err)
 {
     size_t room = 0;
@@ -303,21 +335,12 @@ static spark_status vocab_load_pieces(spark_tokenizer *t, spark_arena *a, spark_
     SPARK_CHECK(room <= UINT32_MAX, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "tokenizer.ggml.tokens has %zu bytes", room);
     SPARK_TRY(SPARK_NEW(a, (size_t)t->n + 1, &t->piece_at, err));
     SPARK_TRY(SPARK_NEW(a, room + 1, &t->pieces, err));
-    SPARK_TRY(spark_strmap_create(&t->plain, t->n, a, err));
+    SPARK_TRY(vocab_create_plain(t, a, err));
     for (uint32_t i = 0, at = 0; i < t->n; i++) {
         bool plain = false;
-        const size_t n = vocab_piece(t, i, t->pieces + at, &plain);
-        spark_bytes key = {t->pieces + at, n};
-        if (t->kind != SPARK__BPE) {
-            key = t->tokens[i];
-            plain = key.len > 0 && !spark__token_is_special(t, i) && t->type[i] != SPARK__TOKEN_BYTE;
-        }
-        if (plain) {
-            spark_strmap_put(t->plain, key, i); /* of equal texts the first counts */
-            if (key.len > t->max_plain) t->max_plain = (uint32_t)key.len;
-        }
-        at += (uint32_t)n;
+        at += (uint32_t)vocab_piece(t, i, t->pieces + at, &plain);
         t->piece_at[i + 1] = at;
+        if (plain) vocab_put_plain(t, i);
     }
     return SPARK_SUCCESS;
 }
