@@ -30,37 +30,32 @@ static void status_clean(char *text)
     }
 }
 
-static spark_status SPARK_PRINTF(3, 0) status_fill(spark_err *err, spark_code code, const char *fmt, va_list args)
+static void SPARK_PRINTF(3, 0) status_fill(spark_err *err, spark_code code, const char *fmt, va_list args)
 {
-    if (err) {
-        err->code = code;
-        err->at = SPARK_ERR_NOWHERE;
-        err->line = err->column = 0;
-        vsnprintf(err->text, sizeof err->text, fmt, args);
-        status_clean(err->text);
-    }
-    return (spark_status){code};
+    err->code = code;
+    err->at = SPARK_ERR_NOWHERE;
+    err->line = err->column = 0;
+    vsnprintf(err->text, sizeof err->text, fmt, args);
+    status_clean(err->text);
 }
 
-spark_status spark_fail(spark_err *err, spark_code code, uint64_t at, const char *fmt, ...)
+void spark_err_set(spark_err *err, spark_code code, uint64_t at, const char *fmt, ...)
 {
     va_list args;
+    if (!err) return;
     va_start(args, fmt);
-    const spark_status s = status_fill(err, code, fmt, args);
+    status_fill(err, code, fmt, args);
     va_end(args);
-    if (err) err->at = at;
-    return s;
+    err->at = at;
 }
 
-spark_status spark_fail_line(spark_err *err, spark_code code, uint32_t line, uint32_t column, const char *fmt, ...)
+void spark_err_set_line(spark_err *err, spark_code code, uint32_t line, uint32_t column, const char *fmt, ...)
 {
     va_list args;
+    if (!err) return;
     va_start(args, fmt);
-    const spark_status s = status_fill(err, code, fmt, args);
+    status_fill(err, code, fmt, args);
     va_end(args);
-    if (err) {
-        err->line = line;
-        err->column = column;
-    }
-    return s;
+    err->line = line;
+    err->column = column;
 }

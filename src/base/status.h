@@ -8,14 +8,19 @@
 
 #define SPARK_SUCCESS ((spark_status){SPARK_OK})
 
-/* Fills `err` (may be NULL) and returns the status to hand back. `at`: byte offset, index, or SPARK_ERR_NOWHERE.
- * Bytes of the message that are not printable ASCII or valid UTF-8 become '?', so hostile names are safe to print. */
-SPARK_MUST_CHECK spark_status spark_fail(spark_err *err, spark_code code, uint64_t at, const char *fmt, ...)
-    SPARK_PRINTF(4, 5);
-
+/* Fills `err` (may be NULL). `at`: byte offset, index, or SPARK_ERR_NOWHERE. Bytes of the message that are not printable
+ * ASCII or valid UTF-8 become '?', so hostile names are safe to print. */
+void spark_err_set(spark_err *err, spark_code code, uint64_t at, const char *fmt, ...) SPARK_PRINTF(4, 5);
 /* The same with a line and column (templates, configuration). */
-SPARK_MUST_CHECK spark_status spark_fail_line(spark_err *err, spark_code code, uint32_t line, uint32_t column,
-                                              const char *fmt, ...) SPARK_PRINTF(5, 6);
+void spark_err_set_line(spark_err *err, spark_code code, uint32_t line, uint32_t column, const char *fmt, ...)
+    SPARK_PRINTF(5, 6);
+
+/* spark_fail(err, code, at, fmt, ...) fills err and is the status to hand back. A macro, so that compilers and analysers
+ * see that it is never OK. */
+#define spark_fail(err, code, at, ...)                                                                                \
+    ((void)(spark_err_set((err), (code), (at), __VA_ARGS__)), (spark_status){(code)})
+#define spark_fail_line(err, code, line, column, ...)                                                                 \
+    ((void)(spark_err_set_line((err), (code), (line), (column), __VA_ARGS__)), (spark_status){(code)})
 
 static inline int spark_ok(spark_status s) { return s.code == SPARK_OK; }
 
