@@ -30,7 +30,9 @@ struct spark_pool {
     _Alignas(64) _Atomic uint32_t generation;
     _Alignas(64) _Atomic uint32_t phase;
     _Alignas(64) _Atomic uint32_t arrived;
-    _Alignas(64) spark_task *task; /* NULL = leave */
+    _Alignas(
+        64) _Atomic uint32_t sleepers; /* threads that sleep, or are about to: nobody to wake costs no system call */
+    _Alignas(64) spark_task *task;     /* NULL = leave */
     void *arg;
     unsigned n_threads, n_started;
     bool spin; /* only while every thread can have a CPU of its own */
@@ -47,17 +49,26 @@ static void pool_pause(void)
 }
 
 /* Returns when *word != old. */
-static void pool_wait(const spark_pool *p, _Atomic uint32_t *word, uint32_t old)
+static void pool_wait(spark_pool *p, _Atomic uint32_t *word, uint32_t old)
 {
     for (int i = 0; p->spin && i < POOL_SPINS; i++) {
         if (atomic_load_explicit(word, memory_order_acquire) != old) return;
         pool_pause();
     }
-    while (atomic_load_explicit(word, memory_order_acquire) == old)
+    /* Either the waker, who stores `word` and then reads `sleepers`, sees this thread; or this thread, who counts itself
+     * and then (in the kernel) reads `word`, sees the new value. Hence seq_cst on both sides. */
+    atomic_fetch_add_explicit(&p->sleepers, 1, memory_order_seq_cst);
+    while (atomic_load_explicit(word, memory_order_seq_cst) == old)
         syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0); /* EAGAIN, EINTR: the loop looks again */
+    atomic_fetch_sub_explicit(&p->sleepers, 1, memory_order_relaxed);
 }
 
-static void pool_wake(_Atomic uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0); }
+static void pool_release(spark_pool *p, _Atomic uint32_t *word, uint32_t value)
+{
+    atomic_store_explicit(word, value, memory_order_seq_cst);
+    if (atomic_load_explicit(&p->sleepers, memory_order_seq_cst) != 0)
+        syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
 
 void spark_pool_barrier(spark_pool *p)
 {
@@ -69,8 +80,7 @@ void spark_pool_barrier(spark_pool *p)
         return;
     }
     atomic_store_explicit(&p->arrived, 0, memory_order_relaxed);
-    atomic_store_explicit(&p->phase, phase + 1, memory_order_release);
-    pool_wake(&p->phase);
+    pool_release(p, &p->phase, phase + 1);
 }
 
 static void *pool_main(void *arg)
@@ -91,8 +101,7 @@ static void pool_start(spark_pool *p, spark_task *task, void *arg)
 {
     p->task = task;
     p->arg = arg;
-    atomic_fetch_add_explicit(&p->generation, 1, memory_order_release);
-    pool_wake(&p->generation);
+    pool_release(p, &p->generation, atomic_load_explicit(&p->generation, memory_order_relaxed) + 1);
 }
 
 void spark_pool_run(spark_pool *p, spark_task *task, void *arg)
@@ -115,7 +124,8 @@ spark_status spark_pool_create(spark_pool **out, unsigned n_threads, spark_err *
         p->workers[i] = (pool_worker){.pool = p, .index = i};
         if (pthread_create(&p->workers[i].handle, NULL, pool_main, &p->workers[i]) != 0) {
             spark_pool_destroy(&p);
-            return spark_fail(err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "the system refused thread %u of %u", i + 1, n_threads);
+            return spark_fail(err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "the system refused thread %u of %u", i + 1,
+                              n_threads);
         }
         p->n_started++;
     }

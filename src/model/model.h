@@ -19,11 +19,11 @@ typedef struct spark_exec spark_exec;
 
 /* Facts about a bound model, for `inspect` and for planning. */
 typedef struct spark_net_info {
-    const char *arch;               /* "llama" */
+    const char *arch; /* "llama" */
     uint32_t n_layers, n_embd, n_vocab, n_ctx_train;
     uint32_t n_heads, n_heads_kv, head_dim_k, head_dim_v, n_ff, n_experts, n_experts_used;
-    uint32_t sliding_window;        /* 0 = none */
-    uint64_t n_params, file_bytes;  /* weights as stored */
+    uint32_t sliding_window;       /* 0 = none */
+    uint64_t n_params, file_bytes; /* weights as stored */
 } spark_net_info;
 
 /* Checks that the file holds a whole model of a family we know: keys, tensors, shapes, types. Reads no weights.
@@ -37,20 +37,21 @@ const char *const *spark_net_families(void);
 
 /* What a session will need. */
 typedef struct spark_shape {
-    uint32_t n_ctx;                 /* positions of one sequence */
-    uint32_t n_seqs;                /* sequences at once */
-    uint32_t n_batch;               /* rows of one forward pass */
-    uint32_t n_logits;              /* rows of one pass that may ask for logits */
+    uint32_t n_ctx;    /* positions of one sequence */
+    uint32_t n_seqs;   /* sequences at once */
+    uint32_t n_batch;  /* rows of one forward pass */
+    uint32_t n_logits; /* rows of one pass that may ask for logits */
     uint32_t n_threads;
     spark_kv_type kv_type;
 } spark_shape;
 
-typedef struct spark_memory {       /* bytes */
-    uint64_t weights, kv, scratch;  /* scratch: activations, tables, per-thread memory, logits */
+typedef struct spark_memory {      /* bytes */
+    uint64_t weights, kv, scratch; /* scratch: activations, tables, per-thread memory, logits */
 } spark_memory;
 
 /* The exact sum of what load, kv_create and exec_create will reserve. */
-SPARK_MUST_CHECK spark_status spark_net_plan(const spark_net *m, const spark_shape *shape, spark_memory *out, spark_err *err);
+SPARK_MUST_CHECK spark_status spark_net_plan(const spark_net *m, const spark_shape *shape, spark_memory *out,
+                                             spark_err *err);
 
 /* Where weights come from. read fills dst or fails; it is called from several threads at once (pread). */
 typedef struct spark_source {
@@ -62,14 +63,15 @@ typedef struct spark_source {
  * thread with bytes done and total; returning false cancels. */
 typedef bool spark_progress(void *ctx, uint64_t done, uint64_t total);
 SPARK_MUST_CHECK spark_status spark_net_load(spark_net *m, const spark_source *source, spark_pool *pool,
-                                               spark_progress *progress, void *progress_ctx, spark_err *err);
+                                             spark_progress *progress, void *progress_ctx, spark_err *err);
 void spark_net_unload(spark_net *m); /* frees the packed weights; the arena owns the rest */
 
 /* ---- Keys and values: pages of 128 positions, all layers and heads; a sequence is a list of pages ----------------- */
 
-SPARK_MUST_CHECK spark_status spark_kv_create(spark_kv **out, const spark_net *m, const spark_shape *shape, spark_err *err);
+SPARK_MUST_CHECK spark_status spark_kv_create(spark_kv **out, const spark_net *m, const spark_shape *shape,
+                                              spark_err *err);
 void spark_kv_destroy(spark_kv **kv);
-uint32_t spark_kv_length(const spark_kv *kv, uint32_t seq);   /* positions stored */
+uint32_t spark_kv_length(const spark_kv *kv, uint32_t seq); /* positions stored */
 /* Forgets positions >= length of a sequence and frees the pages behind them. */
 void spark_kv_truncate(spark_kv *kv, uint32_t seq, uint32_t length);
 /* seq `to` (empty) gets the first `length` positions of `from`: full pages are shared, the last one copied. */
@@ -79,7 +81,7 @@ SPARK_MUST_CHECK spark_status spark_kv_fork(spark_kv *kv, uint32_t from, uint32_
 
 typedef struct spark_row {
     uint32_t token, seq;
-    bool logits;                    /* this row's logits are wanted */
+    bool logits; /* this row's logits are wanted */
 } spark_row;
 
 SPARK_MUST_CHECK spark_status spark_exec_create(spark_exec **out, const spark_net *m, const spark_shape *shape,
