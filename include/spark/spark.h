@@ -149,8 +149,8 @@ SPARK_API SPARK_MUST_CHECK spark_status spark_session_score(spark_session *s, co
 SPARK_API void spark_session_reset(spark_session *s); /* forgets all tokens */
 SPARK_API size_t spark_session_length(const spark_session *s);
 SPARK_API const uint32_t *spark_session_tokens(const spark_session *s); /* borrowed until the next call */
-/* Ends a running feed or generate soon, with E_CANCELLED or SPARK_FINISH_CANCELLED. Async-signal-safe; cleared by the next
- * call that starts one. */
+/* Ends the running feed, sync, score or generate soon, with E_CANCELLED or SPARK_FINISH_CANCELLED; if none is running, the
+ * next one. Async-signal-safe. */
 SPARK_API void spark_session_cancel(spark_session *s);
 
 /* ---- Generation -------------------------------------------------------------------------------------------------- */

@@ -77,6 +77,9 @@ size_t spark_session_length(const spark_session *s) { return s->n; }
 const uint32_t *spark_session_tokens(const spark_session *s) { return s->tokens; }
 void spark_session_cancel(spark_session *s) { atomic_store_explicit(&s->cancel, true, memory_order_relaxed); }
 
+/* Whether a cancel has come since the last look. Each is taken once, so none is lost between two calls. */
+static bool session_cancelled(spark_session *s) { return atomic_exchange_explicit(&s->cancel, false, memory_order_relaxed); }
+
 /* ---- Feeding ---- */
 
 /* One forward pass over the next `n` tokens that have no keys yet; logits of the last, or of all into out. */
@@ -101,7 +104,7 @@ static spark_status session_catch_up(spark_session *s, float *out, spark_err *er
 {
     s->logits = NULL;
     for (uint32_t done; (done = spark_kv_length(s->kv, SESSION_SEQ)) < s->n;) {
-        SPARK_CHECK(!atomic_load_explicit(&s->cancel, memory_order_relaxed), err, SPARK_E_CANCELLED, done, "cancelled");
+        SPARK_CHECK(!session_cancelled(s), err, SPARK_E_CANCELLED, done, "cancelled");
         uint32_t step = s->n - done < s->shape.n_batch ? s->n - done : s->shape.n_batch;
         if (out && step > s->shape.n_logits) step = s->shape.n_logits;
         SPARK_TRY(session_pass(s, step, out != NULL, out, err));
@@ -132,7 +135,6 @@ static void session_cut(spark_session *s, uint32_t n)
 static spark_status session_extend(spark_session *s, const uint32_t *ids, size_t n, float *out, spark_err *err)
 {
     const uint32_t before = s->n;
-    atomic_store_explicit(&s->cancel, false, memory_order_relaxed);
     SPARK_TRY(session_append(s, ids, n, err));
     const spark_status st = session_catch_up(s, out, err);
     if (!spark_ok(st)) session_cut(s, before);
@@ -249,7 +251,7 @@ static spark_status run_loop(session_run *r, spark_err *err)
             if (err) *err = why;
             return st;
         } else run_draw(r);
-        if (atomic_load_explicit(&s->cancel, memory_order_relaxed)) run_end(r, SPARK_FINISH_CANCELLED);
+        if (session_cancelled(s)) run_end(r, SPARK_FINISH_CANCELLED);
     }
     run_emit(r, r->stopped ? (spark_bytes){0} : spark_stops_finish(&r->stops), NULL);
     return SPARK_SUCCESS;
@@ -273,7 +275,6 @@ static spark_status run_prepare(session_run *r, spark_err *err)
 spark_status spark_session_generate(spark_session *s, const spark_generate_options *o, spark_generate_result *out, spark_err *err)
 {
     session_run r = {.s = s, .o = o};
-    atomic_store_explicit(&s->cancel, false, memory_order_relaxed);
     const spark_mark mark = spark_arena_mark(s->arena);
     spark_status st = run_prepare(&r, err);
     if (spark_ok(st)) st = run_loop(&r, err);

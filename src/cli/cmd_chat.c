@@ -147,6 +147,7 @@ static char *chat_read_message(const chat_state *c)
             cli_put(&text, line, more && !block ? len - 1 : len);
             if (more) cli_put(&text, "\n", 1);
         }
+        if (!more && fence && text.len) text.ptr[--text.len] = 0; /* the line break before the closing quotes */
         if (!more && !text.ptr) cli_put(&text, "", 0);
         if (c->terminal && len) add_history(line);
         free(line);

@@ -51,6 +51,8 @@ void cli_help_command(const cli_command *c, FILE *out)
 
 /* ---- Man pages (man 7 man) ---- */
 
+#define HELP_DATE "2026-11-21" /* of the last change to what the pages say */
+
 /* Text with what roff would take for commands made harmless. */
 static void man_text(const char *text, FILE *out)
 {
@@ -66,7 +68,7 @@ static void man_head(const char *title, const char *summary, FILE *out)
 {
     fputs(".TH ", out);
     for (const char *at = title; *at; at++) fputc(*at >= 'a' && *at <= 'z' ? *at - 'a' + 'A' : *at, out);
-    fprintf(out, " 1 \"\" \"SPARK %s\" \"User Commands\"\n.SH NAME\n%s \\- ", spark_version(), title);
+    fprintf(out, " 1 \"" HELP_DATE "\" \"SPARK %s\" \"User Commands\"\n.SH NAME\n%s \\- ", spark_version(), title);
     man_text(summary, out);
     fputs("\n.SH SYNOPSIS\n", out);
 }
