@@ -19,8 +19,10 @@ typedef struct spark_template spark_template;
 /* Compiles; the result and all it needs lie in `a` (the source is copied). */
 SPARK_MUST_CHECK spark_status spark_template_compile(spark_template **out, spark_bytes source, spark_arena *a, spark_err *err);
 
-/* One piece of a rendering. `trusted` is false for bytes that came out of string values of `vars["messages"]`, "tools"
- * or "documents" (a user's text), true for the template's own text: only trusted runs may have special tokens parsed. */
+/* One piece of a rendering. `trusted` is true for the template's own text and for the variables whose names end in
+ * "_token" (bos_token, eos_token: the model's own), false for what came out of strings, keys, lists or objects of any
+ * other variable (a user's text): only trusted runs may have special tokens parsed. Runs may cut a word: the text
+ * between two special tokens is to be encoded as one, whatever its runs. */
 typedef spark_run spark_template_run;
 
 typedef struct spark_rendering {
@@ -31,7 +33,8 @@ typedef struct spark_rendering {
 void spark_rendering_free(spark_rendering *r);
 
 /* Renders with the variables of `vars` (a JSON object: messages, tools, bos_token, eos_token, add_generation_prompt, ...).
- * `now` is what strftime_now sees (broken-down local time). raise_exception gives SPARK_E_REFUSED with the template's
+ * What is absent is undefined, but tools and documents are None, as the Hugging Face libraries hand them in.
+ * `now` is what strftime_now sees (broken-down local time); NULL: a template that asks for it fails. raise_exception gives SPARK_E_REFUSED with the template's
  * message; any other failure SPARK_E_FORMAT or SPARK_E_LIMIT, with line and column. On error *out is empty. */
 SPARK_MUST_CHECK spark_status spark_template_render(const spark_template *t, const json_t *vars, const struct tm *now,
                                                     spark_rendering *out, spark_err *err);
