@@ -45,10 +45,30 @@ static spark_status tok_encode_special(spark__encoder *e, spark_bytes text, tok_
     return SPARK_SUCCESS;
 }
 
-/* Where special tokens may begin in text[begin, end), last place first, as pairs (offset from begin, id). */
-static spark_status tok_search(const spark_tokenizer *t, spark_bytes text, size_t begin, size_t end, bool all,
-                               spark_ids *found, spark_err *err)
+/* Which special tokens a text may hold: those that are always found, and the rest where the text is trusted. */
+typedef struct tok_trust {
+    bool all;              /* the whole text is trusted */
+    const spark_run *runs; /* or these runs of it, in order; NULL = none */
+    size_t n_runs;
+} tok_trust;
+
+/* Whether [begin, end) lies wholly in trusted runs. Places are asked from the last to the first, so *hint, a run behind or
+ * at the place, only moves left: linear in the text. */
+static bool tok_trusted(const tok_trust *trust, size_t *hint, size_t begin, size_t end)
 {
+    if (trust->all) return true;
+    while (*hint > 0 && trust->runs[*hint].begin > begin) --*hint;
+    for (size_t i = *hint; i < trust->n_runs && trust->runs[i].begin < end; i++)
+        if (trust->runs[i].end > begin && !trust->runs[i].trusted) return false;
+    return trust->n_runs > 0 && trust->runs[trust->n_runs - 1].end >= end;
+}
+
+/* Where special tokens may begin in text[begin, end), last place first, as pairs (offset from begin, id). */
+static spark_status tok_search(const spark_tokenizer *t, spark_bytes text, size_t begin, size_t end,
+                               const tok_trust *trust, spark_ids *found, spark_err *err)
+{
+    const bool all = trust->all || trust->n_runs > 0;
+    size_t hint = trust->n_runs ? trust->n_runs - 1 : 0;
     const size_t longest = t->max_special[all];
     const size_t from = text.len - end < longest ? text.len : end + longest; /* they may reach over the end */
     uint32_t state = 0;
@@ -56,7 +76,9 @@ static spark_status tok_search(const spark_tokenizer *t, spark_bytes text, size_
     for (size_t i = from; i-- > begin;) {
         state = spark__trie_step(t->special, state, text.ptr[i]);
         if (i >= end || state == 0) continue;
-        const uint32_t id = spark__trie_begins(t->special, state, all);
+        uint32_t id = spark__trie_begins(t->special, state, all);
+        if (id != SPARK__TRIE_NONE && all && !tok_trusted(trust, &hint, i, i + t->tokens[id].len))
+            id = spark__trie_begins(t->special, state, false);
         if (id == SPARK__TRIE_NONE) continue;
         SPARK_TRY(spark_ids_push(found, (uint32_t)(i - begin), err));
         SPARK_TRY(spark_ids_push(found, id, err));
@@ -64,15 +86,15 @@ static spark_status tok_search(const spark_tokenizer *t, spark_bytes text, size_
     return SPARK_SUCCESS;
 }
 
-static spark_status tok_encode_text(spark__encoder *e, spark_bytes text, unsigned flags, spark_ids *found,
-                                    spark_err *err)
+static spark_status tok_encode_text(spark__encoder *e, spark_bytes text, const tok_trust *trust, bool first,
+                                    spark_ids *found, spark_err *err)
 {
-    const bool all = flags & SPARK_ENCODE_SPECIAL;
-    tok_progress p = {0, !(flags & SPARK_ENCODE_CONTINUE)};
+    const bool all = trust->all || trust->n_runs > 0;
+    tok_progress p = {0, first};
     const size_t block = e->t->max_special[all] > TOK_BLOCK ? e->t->max_special[all] : TOK_BLOCK;
     for (size_t begin = 0; begin < text.len && e->t->max_special[all] > 0;) {
         const size_t end = text.len - begin < block ? text.len : begin + block;
-        SPARK_TRY(tok_search(e->t, text, begin, end, all, found, err));
+        SPARK_TRY(tok_search(e->t, text, begin, end, trust, found, err));
         for (size_t i = found->n; i > 0; i -= 2) {
             const size_t at = begin + found->ids[i - 2];
             if (at >= p.done) SPARK_TRY(tok_encode_special(e, text, &p, at, found->ids[i - 1], err));
@@ -87,8 +109,8 @@ static uint32_t tok_last(const spark_tokenizer *t) /* what ADD puts at the end *
     return t->add_eos ? t->eos : t->add_sep ? t->sep : SPARK_TOKEN_NONE;
 }
 
-spark_status spark_tokenizer_encode(const spark_tokenizer *t, spark_bytes text, unsigned flags, spark_ids *out,
-                                    spark_err *err)
+static spark_status tok_encode(const spark_tokenizer *t, spark_bytes text, unsigned flags, const tok_trust *trust,
+                               spark_ids *out, spark_err *err)
 {
     SPARK_CHECK(text.len <= SPARK_MAX_TEXT, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
                 "the text has %zu bytes, over the limit %u", text.len, SPARK_MAX_TEXT);
@@ -98,13 +120,27 @@ spark_status spark_tokenizer_encode(const spark_tokenizer *t, spark_bytes text, 
     spark_ids found = {0};
     spark_status s = SPARK_SUCCESS;
     if (add && t->add_bos) s = spark_ids_push(out, t->bos, err);
-    if (spark_ok(s)) s = tok_encode_text(&e, text, flags, &found, err);
+    if (spark_ok(s)) s = tok_encode_text(&e, text, trust, !(flags & SPARK_ENCODE_CONTINUE), &found, err);
     if (spark_ok(s) && add && tok_last(t) != SPARK_TOKEN_NONE) s = spark_ids_push(out, tok_last(t), err);
     if (!spark_ok(s)) out->n = before;
     spark_ids_free(&found);
     spark__merger_free(&e.merger);
     spark_text_free(&e.word);
     return s;
+}
+
+spark_status spark_tokenizer_encode(const spark_tokenizer *t, spark_bytes text, unsigned flags, spark_ids *out,
+                                    spark_err *err)
+{
+    const tok_trust trust = {.all = flags & SPARK_ENCODE_SPECIAL};
+    return tok_encode(t, text, flags, &trust, out, err);
+}
+
+spark_status spark_tokenizer_encode_runs(const spark_tokenizer *t, spark_bytes text, const spark_run *runs, size_t n_runs,
+                                         spark_ids *out, spark_err *err)
+{
+    const tok_trust trust = {.runs = runs, .n_runs = n_runs};
+    return tok_encode(t, text, 0, &trust, out, err);
 }
 
 /* Whether encoding puts a space between this token and text behind it, as it does at the beginning. */
