@@ -10,6 +10,9 @@
 #define SPARK_UNUSED __attribute__((unused))
 #define SPARK_LIKELY(x) __builtin_expect(!!(x), 1)
 #define SPARK_UNLIKELY(x) __builtin_expect(!!(x), 0)
+/* Before a loop whose count is a constant of at most n once inlined: it becomes straight code (kernels keep arrays in registers). */
+#define SPARK_UNROLL(n) SPARK_PRAGMA_(GCC unroll n)
+#define SPARK_PRAGMA_(x) _Pragma(#x)
 #define SPARK_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 #endif
