@@ -165,7 +165,7 @@ static void requantize_task(void *arg, unsigned thread, unsigned n_threads)
     requantize_state *s = arg;
     (void)thread;
     (void)n_threads;
-    for (uint32_t i; (i = spark_ticket_take(&s->ticket, s->n_slices)) < s->n_slices;) {
+    for (uint32_t i; (i = spark_ticket_take(&s->ticket, 1)) < s->n_slices;) {
         requantize_slice *c = &s->slices[i];
         c->failed = !spark_ok(requantize_one(s, c, s->at + (uint64_t)i * REQUANTIZE_SLICE, &c->err));
     }
