@@ -78,6 +78,7 @@ static spark_status access_attribute(j_ctx *j, j_val obj, spark_bytes name, j_va
 spark_status spark__j_getattr(j_ctx *j, j_val obj, spark_bytes name, j_val *out)
 {
     if (obj.type == J_UNDEFINED) return spark__j_fail_undefined(j, obj);
+    SPARK_TRY(spark__j_steps(j, name.len / 64));
     SPARK_TRY(access_attribute(j, obj, name, out));
     if (out->type == J_MISSING && obj.type == J_DICT) *out = spark__j_dict_find(obj.u.dict, name);
     if (out->type != J_MISSING) return SPARK_SUCCESS;
@@ -98,11 +99,9 @@ static spark_status access_index(j_ctx *j, j_val obj, int64_t i, j_val *out)
     } else if (obj.type == J_RANGE) {
         *out = spark__j_int(obj.u.range->start + i * obj.u.range->step);
     } else if (obj.type == J_STR) {
-        j_chars c = spark__j_chars(obj.u.s);
+        uint32_t cp = 0;
         const size_t begin = spark__j_str_at(obj.u.s, (size_t)i);
-        c.pos = begin;
-        (void)spark__j_chars_next(&c);
-        return spark__j_str_sub(j, obj.u.s, begin, c.pos, out);
+        return spark__j_str_sub(j, obj.u.s, begin, begin + spark__j_str_char(obj.u.s, begin, &cp), out);
     }
     return SPARK_SUCCESS;
 }
@@ -111,6 +110,7 @@ spark_status spark__j_getitem(j_ctx *j, j_val obj, j_val key, j_val *out)
 {
     if (obj.type == J_UNDEFINED) return spark__j_fail_undefined(j, obj);
     *out = (j_val){.type = J_MISSING};
+    if (key.type == J_STR) SPARK_TRY(spark__j_steps(j, key.u.s->len / 64));
     if (obj.type == J_DICT)
         SPARK_TRY(spark__j_dict_get(j, obj.u.dict, key, out));
     else if (spark__j_is_integer(key))

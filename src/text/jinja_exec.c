@@ -9,9 +9,11 @@
 
 j_val spark__j_lookup(j_ctx *j, uint32_t sym)
 {
-    for (const j_scope *s = j->scope; s; s = s->outer)
+    for (const j_scope *s = j->scope; s; s = s->outer) {
+        j->steps += s->n / 16; /* a scope of thousands of names: the next node will notice */
         for (uint32_t i = 0; i < s->n; i++)
             if (s->slots[i].sym == sym) return s->slots[i].val;
+    }
     return j->root[sym];
 }
 
@@ -22,6 +24,7 @@ static spark_status exec_set(j_ctx *j, uint32_t sym, j_val v)
         j->root[sym] = v;
         return SPARK_SUCCESS;
     }
+    SPARK_TRY(spark__j_steps(j, s->n / 16));
     for (uint32_t i = 0; i < s->n; i++) {
         if (s->slots[i].sym != sym) continue;
         s->slots[i].val = v;
@@ -329,6 +332,7 @@ static spark_status exec_macro_rest(j_ctx *j, const j_node *n, const j_args *arg
 static spark_status exec_bind(j_ctx *j, const j_node *n, const j_args *args)
 {
     const uint32_t n_params = n->n - 1;
+    SPARK_TRY(spark__j_steps(j, (uint64_t)n_params * args->n_named / 4));
     for (uint32_t i = 0; i < n_params; i++) {
         const uint32_t named = exec_named(j, args, n->syms[i]);
         j_val v;

@@ -53,6 +53,7 @@ static spark_status filter_get(j_ctx *j, j_val item, j_val attribute, j_val abse
     SPARK_TRY(spark__j_steps(j, 1));
     *out = item;
     if (attribute.type == J_MISSING || attribute.type == J_NONE) return SPARK_SUCCESS;
+    if (attribute.type == J_STR) SPARK_TRY(spark__j_steps(j, attribute.u.s->len / 16));
     if (attribute.type == J_STR)
         SPARK_TRY(filter_path(j, item, spark__j_bytes(attribute.u.s), out));
     else
@@ -334,6 +335,7 @@ static spark_status filter_int(j_ctx *j, j_val self, const j_args *a, j_val *out
     bool too_big = false, ok = false;
     SPARK_TRY(filter_int_arg(j, a->pos[1], 10, &base));
     if (self.type == J_UNDEFINED) return spark__j_fail_undefined(j, self);
+    if (self.type == J_STR) SPARK_TRY(spark__j_steps(j, self.u.s->len / 16));
     *out = a->pos[0].type == J_MISSING ? spark__j_int(0) : a->pos[0];
     if (spark__j_is_integer(self)) {
         *out = spark__j_int(spark__j_integer(self));
@@ -356,6 +358,7 @@ static spark_status filter_float(j_ctx *j, j_val self, const j_args *a, j_val *o
 {
     double f = 0;
     if (self.type == J_UNDEFINED) return spark__j_fail_undefined(j, self);
+    if (self.type == J_STR) SPARK_TRY(spark__j_steps(j, self.u.s->len / 16));
     *out = a->pos[0].type == J_MISSING ? spark__j_float(0) : a->pos[0];
     if (spark__j_is_number(self)) *out = spark__j_float(spark__j_double(self));
     if (self.type == J_STR && filter_parse_float(spark__j_bytes(self.u.s), &f)) *out = spark__j_float(f);

@@ -414,10 +414,11 @@ typedef struct j_chars {
 } j_chars;
 j_chars spark__j_chars(const j_str *s);
 bool spark__j_chars_next(j_chars *c);
-size_t spark__j_str_count(const j_str *s);        /* characters */
-size_t spark__j_str_at(const j_str *s, size_t n); /* byte where character n begins, at most len */
-size_t spark__j_space_prefix(spark_bytes b);      /* bytes of white space at the begin */
-size_t spark__j_space_suffix(spark_bytes b);      /* and at the end */
+size_t spark__j_str_count(const j_str *s);                         /* characters */
+size_t spark__j_str_char(const j_str *s, size_t at, uint32_t *cp); /* bytes of the character that begins at `at` */
+size_t spark__j_str_at(const j_str *s, size_t n);                  /* byte where character n begins, at most len */
+size_t spark__j_space_prefix(spark_bytes b);                       /* bytes of white space at the begin */
+size_t spark__j_space_suffix(spark_bytes b);                       /* and at the end */
 size_t spark__j_find_bytes(spark_bytes hay, spark_bytes needle, size_t from); /* SIZE_MAX if not there */
 bool spark__j_is_space(uint32_t cp);
 bool spark__j_is_word(uint32_t cp); /* \w of Python */

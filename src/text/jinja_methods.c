@@ -66,14 +66,15 @@ static spark_status method_strip(j_ctx *j, const j_str *s, j_val chars, bool lef
     for (j_chars c = spark__j_chars(s); left && spark__j_chars_next(&c) && method_in_set(c.cp, set); begin = c.pos)
         SPARK_TRY(spark__j_steps(j, cost));
     while (right && end > begin) {
+        uint32_t cp = 0;
         size_t at = end - 1;
         while (at > begin && (s->ptr[at] & 0xc0) == 0x80) at--;
-        j_chars c = spark__j_chars(s);
-        c.pos = at;
         SPARK_TRY(spark__j_steps(j, cost));
-        if (!spark__j_chars_next(&c) || !method_in_set(c.cp, set)) break;
+        (void)spark__j_str_char(s, at, &cp);
+        if (!method_in_set(cp, set)) break;
         end = at;
     }
+    SPARK_TRY(spark__j_steps(j, (s->len - (end - begin)) / 16));
     return spark__j_str_sub(j, s, begin, end, out);
 }
 
@@ -412,6 +413,7 @@ static spark_status str_removeprefix(j_ctx *j, j_val self, const j_args *a, j_va
 {
     const j_str *s = self.u.s, *p = NULL;
     SPARK_TRY(method_need_str(j, a->pos[0], &p));
+    SPARK_TRY(spark__j_steps(j, p->len / 64));
     const bool has = p->len && p->len <= s->len && memcmp(s->ptr, p->ptr, p->len) == 0;
     return spark__j_str_sub(j, s, has ? p->len : 0, s->len, out);
 }
@@ -420,6 +422,7 @@ static spark_status str_removesuffix(j_ctx *j, j_val self, const j_args *a, j_va
 {
     const j_str *s = self.u.s, *p = NULL;
     SPARK_TRY(method_need_str(j, a->pos[0], &p));
+    SPARK_TRY(spark__j_steps(j, p->len / 64));
     const bool has = p->len && p->len <= s->len && memcmp(s->ptr + s->len - p->len, p->ptr, p->len) == 0;
     return spark__j_str_sub(j, s, 0, s->len - (has ? p->len : 0), out);
 }

@@ -28,6 +28,7 @@ typedef struct printf_spec {
 
 static spark_status printf_fill(j_ctx *j, j_text *t, uint32_t cp, int64_t n)
 {
+    SPARK_TRY(spark__j_steps(j, (uint64_t)n / 8));
     for (int64_t i = 0; i < n; i++) SPARK_TRY(spark__j_text_char(j, t, cp, false));
     return SPARK_SUCCESS;
 }
@@ -447,7 +448,7 @@ static spark_status time_directive(j_ctx *j, j_text *t, uint8_t c, uint8_t flag,
                    {'y', (n->tm_year + 1900) % 100, 2},
                    {'u', n->tm_wday ? n->tm_wday : 7, 1},
                    {'f', 0, 6}};
-    if (n->tm_wday < 0 || n->tm_wday > 6 || n->tm_mon < 0 || n->tm_mon > 11)
+    if (n->tm_year < -1900 || n->tm_year > 8099 || n->tm_wday < 0 || n->tm_wday > 6 || n->tm_mon < 0 || n->tm_mon > 11)
         return spark__j_fail(j, SPARK_E_ARGUMENT, "the time given for strftime_now is not a valid one");
     for (size_t i = 0; i < SPARK_COUNT(numbers); i++)
         if (c == (uint8_t)numbers[i].c)

@@ -125,6 +125,7 @@ static spark_status str_make(j_ctx *j, j_str value, j_val *out)
     j_str *s = NULL;
     SPARK_TRY(J_NEW(j, 1, &s));
     *s = value;
+    if (!s->ptr) s->ptr = (const uint8_t *)""; /* an empty text has a place too: arithmetic on NULL is undefined */
     *out = (j_val){.type = J_STR, .u.s = s};
     return SPARK_SUCCESS;
 }
@@ -142,7 +143,7 @@ spark_status spark__j_text_done(j_ctx *j, j_text *t, j_val *out)
 spark_status spark__j_str_sub(j_ctx *j, const j_str *s, size_t begin, size_t end, j_val *out)
 {
     j_str sub = *s;
-    if (s->ptr) sub.ptr = s->ptr + begin;
+    sub.ptr = s->ptr + begin;
     sub.off += begin;
     sub.len = end - begin;
     return str_make(j, sub, out);
@@ -162,11 +163,19 @@ spark_status spark__j_str_concat(j_ctx *j, const j_str *a, const j_str *b, j_val
         off = 0;
     }
     SPARK_TRY(spark__j_text_str(j, t, b));
-    return str_make(j, (j_str){.ptr = t->data + off, .len = t->len - off, .home = t, .off = off, .markup = markup},
-                    out);
+    return str_make(
+        j, (j_str){.ptr = t->data ? t->data + off : NULL, .len = t->len - off, .home = t, .off = off, .markup = markup},
+        out);
 }
 
 /* ---- characters -------------------------------------------------------------------------------------------------- */
+
+size_t spark__j_str_char(const j_str *s, size_t at, uint32_t *cp)
+{
+    const size_t n = spark_utf8_decode(s->ptr + at, s->len - at, cp);
+    if (n == 0) *cp = 0xfffd; /* cannot be: every string is valid */
+    return n ? n : 1;
+}
 
 j_chars spark__j_chars(const j_str *s)
 {
@@ -182,9 +191,7 @@ bool spark__j_chars_next(j_chars *c)
         while (c->span < s->home->n_spans && s->home->spans[c->span].end <= at) c->span++;
         c->foreign = c->span < s->home->n_spans && s->home->spans[c->span].begin <= at;
     }
-    const size_t n = spark_utf8_decode(s->ptr + c->pos, s->len - c->pos, &c->cp);
-    if (n == 0) c->cp = 0xfffd; /* cannot be: every string is valid */
-    c->pos += n ? n : 1;
+    c->pos += spark__j_str_char(s, c->pos, &c->cp);
     return true;
 }
 

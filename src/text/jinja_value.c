@@ -4,7 +4,10 @@
 
 #include "text/jinja_internal.h"
 
-enum { VALUE_INDEX_FROM = 8 }; /* pairs of a dict that are simply walked */
+enum {
+    VALUE_INDEX_FROM = 8,
+    VALUE_KEY_ITEMS = 64
+}; /* pairs of a dict that are simply walked; items of a tuple as key */
 
 const char *spark__j_type_name(j_val v)
 {
@@ -113,6 +116,7 @@ j_val spark__j_dict_find(const j_dict *d, spark_bytes key)
 static spark_status dict_slot(j_ctx *j, const j_dict *d, j_val key, j_pair **out)
 {
     *out = NULL;
+    if (key.type == J_STR) SPARK_TRY(spark__j_steps(j, key.u.s->len / 64));
     if (key.type == J_STR && d->index) {
         const uint32_t i = spark_strmap_get(d->index, spark__j_bytes(key.u.s));
         if (i != SPARK_STRMAP_NONE) *out = &d->pairs[i];
@@ -134,8 +138,8 @@ static bool value_is_key(j_val v)
 {
     if (v.type == J_LIST || v.type == J_DICT || v.type == J_VIEW) return false;
     if (v.type != J_TUPLE) return true;
-    for (size_t i = 0; i < v.u.list->n; i++)
-        if (v.u.list->items[i].type >= J_LIST) return false; /* tuples in tuples: nobody needs them as keys */
+    for (size_t i = 0; i < v.u.list->n; i++) /* long tuples, and tuples in tuples: nobody needs them as keys */
+        if (v.u.list->items[i].type >= J_LIST || i == VALUE_KEY_ITEMS) return false;
     return true;
 }
 
@@ -325,7 +329,7 @@ spark_status spark__j_equal(j_ctx *j, j_val a, j_val b, bool *out)
     if (a.type != b.type) return SPARK_SUCCESS;
     if (a.type == J_STR) {
         *out = spark_bytes_equal(spark__j_bytes(a.u.s), spark__j_bytes(b.u.s));
-        return *out ? spark__j_steps(j, a.u.s->len / 256) : SPARK_SUCCESS;
+        return a.u.s->len == b.u.s->len ? spark__j_steps(j, a.u.s->len / 256) : SPARK_SUCCESS;
     }
     SPARK_TRY(spark__j_enter(j));
     if (a.type == J_NONE || a.type == J_UNDEFINED)
