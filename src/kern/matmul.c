@@ -1,6 +1,7 @@
 /* matmul.c - the products' part of the table: sizes, and which level fills which slot. */
 #include <assert.h>
 
+#include "kern/arm/arm.h"
 #include "kern/kern_internal.h"
 #include "kern/panel.h"
 
@@ -26,7 +27,11 @@ void spark_kern_matmul_init(spark_kern *k, spark_isa isa)
 {
     spark__matmul_init_ref(k);
 #if defined(__x86_64__)
-    if (isa >= SPARK_ISA_AVX512) spark__matmul_init_avx512(k);
+    if (isa < SPARK_ISA_AVX512) return;
+    spark__matmul_init_avx512(k);
+    spark__matmul_init_float_avx512(k);
+#elif defined(__aarch64__)
+    spark__matmul_init_arm(k, isa);
 #else
     (void)isa;
 #endif

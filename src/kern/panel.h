@@ -91,6 +91,8 @@ _Static_assert(sizeof(spark__act256) == 388, "no padding");
 void spark__matmul_init_ref(spark_kern *k);
 void spark__matmul_init_avx2(spark_kern *k);
 void spark__matmul_init_avx512(spark_kern *k);
+void spark__matmul_init_float_avx2(spark_kern *k); /* float weights, and quantize */
+void spark__matmul_init_float_avx512(spark_kern *k);
 
 /* Bytes of scratch that any level asks for. */
 #define PANEL_SCRATCH ((size_t)96 * 1024)
