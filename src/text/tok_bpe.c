@@ -2,7 +2,6 @@
  * The vocabulary writes bytes as printable characters (0x20 as U+0120); here they are bytes again, from the load on. */
 #include "base/spark_limits.h"
 #include "text/tokenizer_internal.h"
-#include "text/unichar.h"
 
 #define BPE_FREE      UINT32_MAX
 #define BPE_PRINTABLE 324u /* the characters that stand for bytes end at U+0143 */
@@ -25,12 +24,17 @@ static int bpe_byte_of(uint32_t cp)
 size_t spark__bpe_unprintable(spark_bytes text, uint8_t *out)
 {
     size_t n = 0;
-    for (size_t i = 0; i < text.len;) {
-        const spark__char c = spark__char_at(text.ptr, i, text.len);
-        const int byte = bpe_byte_of(c.cp);
+    for (size_t i = 0; i < text.len; i++) {
+        uint32_t cp = text.ptr[i];
+        if (cp >= 0x80) { /* all that can mean a byte has two: U+0080 to U+017F */
+            const uint32_t next = i + 1 < text.len ? text.ptr[i + 1] : 0;
+            if (cp < 0xC2 || cp > 0xC5 || (next & 0xC0) != 0x80) return SIZE_MAX;
+            cp = (cp & 31) << 6 | (next & 63);
+            i++;
+        }
+        const int byte = bpe_byte_of(cp);
         if (byte < 0) return SIZE_MAX;
         out[n++] = (uint8_t)byte;
-        i += c.len;
     }
     return n;
 }
