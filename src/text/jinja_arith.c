@@ -77,8 +77,8 @@ static double arith_mod(double a, double b)
     if (!(b - b == 0)) return a - a == 0 ? ((a < 0) == (b < 0) || a == 0 ? a : b) : a - a;
     double m = arith_fmod(a < 0 ? -a : a, b < 0 ? -b : b);
     if (a < 0) m = -m;
-    if (m != 0 && (m < 0) != (b < 0)) m += b;
-    return m;
+    if (m == 0) return b < 0 ? -0.0 : 0.0; /* the sign of the divisor, as in Python */
+    return (m < 0) != (b < 0) ? m + b : m;
 }
 
 static spark_status arith_floats(j_ctx *j, j_tok op, double a, double b, j_val *out)
@@ -89,6 +89,7 @@ static spark_status arith_floats(j_ctx *j, j_tok op, double a, double b, j_val *
         if (b != arith_floor(b) || b < 0 || b > 1024)
             return spark__j_fail(j, SPARK_E_FORMAT, "this power of a float is not supported");
         for (int i = (int)b; i > 0; i--) r *= a;
+        if (r - r != 0 && a - a == 0) return spark__j_fail(j, SPARK_E_FORMAT, "result of ** is too large");
         *out = spark__j_float(r);
         return SPARK_SUCCESS;
     }

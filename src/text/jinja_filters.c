@@ -696,14 +696,19 @@ static spark_status filter_map(j_ctx *j, j_val self, const j_args *a, j_val *out
     j_list items = {0}, mapped = {0};
     j_val attribute = {.type = J_MISSING}, absent = {.type = J_MISSING};
     const j_builtin *fn = NULL;
+    if (!spark__j_truth(self)) return spark__j_iter(j, "generator", mapped, out); /* not even the name is looked at */
     for (uint32_t i = 0; i < a->n_named && a->n_pos == 0; i++) {
-        if (spark_bytes_is(a->keys[i], "attribute")) attribute = a->named[i];
-        if (spark_bytes_is(a->keys[i], "default")) absent = a->named[i];
+        if (spark_bytes_is(a->keys[i], "attribute"))
+            attribute = a->named[i];
+        else if (spark_bytes_is(a->keys[i], "default"))
+            absent = a->named[i];
+        else
+            return spark__j_fail(j, SPARK_E_FORMAT, "map: unexpected keyword argument");
     }
     if (a->n_pos && a->pos[0].type == J_STR) fn = spark__j_filter(spark__j_bytes(a->pos[0].u.s));
     if (!fn && attribute.type == J_MISSING)
         return spark__j_fail(j, SPARK_E_FORMAT, "map requires the name of a filter, or attribute=");
-    if (spark__j_truth(self)) SPARK_TRY(spark__j_items(j, self, &items));
+    SPARK_TRY(spark__j_items(j, self, &items));
     SPARK_TRY(J_NEW(j, items.n, &mapped.items));
     const j_args rest = {.pos = a->pos + (fn ? 1 : 0),
                          .n_pos = fn ? a->n_pos - 1 : 0,
@@ -725,12 +730,13 @@ static spark_status filter_pick(j_ctx *j, j_val self, const j_args *a, bool by_a
     const uint32_t skip = by_attribute ? 1 : 0;
     j_list items = {0}, kept = {0};
     const j_builtin *test = NULL;
+    if (!spark__j_truth(self)) return spark__j_iter(j, "generator", kept, out); /* not even the test is looked at */
     if (by_attribute && a->n_pos == 0) return spark__j_fail(j, SPARK_E_FORMAT, "missing parameter for attribute name");
     if (a->n_pos > skip) {
         if (a->pos[skip].type == J_STR) test = spark__j_test(spark__j_bytes(a->pos[skip].u.s));
         if (!test) return spark__j_fail(j, SPARK_E_FORMAT, "no such test");
     }
-    if (spark__j_truth(self)) SPARK_TRY(spark__j_items(j, self, &items));
+    SPARK_TRY(spark__j_items(j, self, &items));
     SPARK_TRY(J_NEW(j, items.n, &kept.items));
     const j_args rest = {.pos = test ? a->pos + skip + 1 : NULL,
                          .n_pos = test ? a->n_pos - skip - 1 : 0,

@@ -40,6 +40,7 @@ static spark_status global_make_dict(j_ctx *j, const j_args *a, j_dict **out)
         for (size_t i = 0; i < d->n; i++) SPARK_TRY(spark__j_dict_put(j, *out, d->pairs[i].key, d->pairs[i].val));
     } else if (a->n_pos == 1) {
         j_list pairs, pair;
+        if (a->pos[0].type == J_UNDEFINED) return spark__j_fail_undefined(j, a->pos[0]);
         SPARK_TRY(spark__j_items(j, a->pos[0], &pairs));
         for (size_t i = 0; i < pairs.n; i++) {
             SPARK_TRY(spark__j_items(j, pairs.items[i], &pair));

@@ -345,6 +345,10 @@ static spark_status lex_comment(j_lexer *l)
     const uint8_t sign = lex_byte(l, begin + 2);
     const size_t inner = begin + 2 + (sign == '-' || sign == '+');
     const size_t end = spark__j_find_bytes(l->src, SPARK_BYTES_LITERAL("#}"), inner);
+    if (inner == l->src.len) { /* Jinja2 lets this pass if nothing at all follows */
+        l->pos = inner;
+        return SPARK_SUCCESS;
+    }
     if (end == SIZE_MAX) LEX_FAIL(l, begin, "comment is not closed");
     const uint8_t last = end > inner ? l->src.ptr[end - 1] : 0;
     l->pos = end + 2;
@@ -375,6 +379,8 @@ static spark_status lex_raw(j_lexer *l, size_t body)
 {
     const size_t begin = l->pos;
     l->line_start = l->src.ptr[body - 1] == '\n';
+    l->pos = body;
+    if (body == l->src.len) return SPARK_SUCCESS; /* Jinja2 lets this pass if nothing at all follows */
     for (size_t p = body;; p += 2) {
         p = spark__j_find_bytes(l->src, SPARK_BYTES_LITERAL("{%"), p);
         if (p == SIZE_MAX) LEX_FAIL(l, begin, "raw block is not closed");

@@ -328,7 +328,6 @@ static spark_status parse_item(j_parser *p, j_node *object, j_node **out)
     j_kids kids = {0};
     j_node *key = NULL;
     do {
-        if (kids.n && p->tok->type == JT_RBRACKET) break;
         SPARK_TRY(parse_subscribed(p, &key));
         SPARK_TRY(spark__j_kids_push(p, &kids, key));
     } while (parse_skip(p, JT_COMMA));

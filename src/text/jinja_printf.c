@@ -296,7 +296,11 @@ static spark_status format_spec(j_ctx *j, spark_bytes b, printf_spec *spec)
     if (at < b.len && b.ptr[at] == '0') spec->zero = b.ptr[at++];
     at = format_int(b, at, &spec->width);
     if (at < b.len && (b.ptr[at] == ',' || b.ptr[at] == '_')) spec->group = b.ptr[at++];
-    if (at < b.len && b.ptr[at] == '.') at = format_int(b, at + 1, &spec->precision);
+    if (at < b.len && b.ptr[at] == '.') {
+        const size_t digits = at + 1;
+        at = format_int(b, digits, &spec->precision);
+        if (at == digits) return spark__j_fail(j, SPARK_E_FORMAT, "format specifier missing precision");
+    }
     if (at < b.len) spec->type = b.ptr[at++];
     if (at != b.len) return spark__j_fail(j, SPARK_E_FORMAT, "invalid format specifier");
     return SPARK_SUCCESS;
