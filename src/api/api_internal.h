@@ -30,6 +30,7 @@ struct spark_model {
     spark_gguf *gguf;
     spark_net *net;
     spark_tokenizer *tokenizer;
+    bool has_template;    /* the file has one, be it broken */
     spark_template *chat; /* NULL: chat_status says why */
     spark_status chat_status;
     spark_err chat_err;

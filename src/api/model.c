@@ -49,6 +49,7 @@ static spark_status model_compile_chat(spark_model *m, spark_err *err)
     spark_bytes source = {0};
     bool found = false;
     SPARK_TRY(spark_gguf_get_string(m->gguf, "tokenizer.chat_template", &source, &found, err));
+    m->has_template = found;
     m->chat_status = found ? spark_template_compile(&m->chat, source, m->arena, &m->chat_err)
                            : spark_fail(&m->chat_err, SPARK_E_UNSUPPORTED, SPARK_ERR_NOWHERE, "the model has no chat template");
     return SPARK_SUCCESS;
@@ -187,7 +188,7 @@ void spark_model_describe(const spark_model *m, spark_description *out)
         .n_ctx_train = info.n_ctx_train,
         .n_params = info.n_params,
         .file_bytes = info.file_bytes,
-        .has_chat_template = m->chat != NULL,
+        .has_chat_template = m->has_template,
         .default_ctx = model_default_ctx(&info),
     };
 }
