@@ -1,6 +1,7 @@
 /* ops.c - chooses the forms of every slot that is not a product, and plans the scratch of attention. */
 #include "kern/ops.h"
 
+#include "kern/arm/arm.h"
 #include "kern/attn_scratch.h"
 
 void spark_kern_ops_init(spark_kern *k, spark_isa isa)
@@ -15,6 +16,8 @@ void spark_kern_ops_init(spark_kern *k, spark_isa isa)
         spark__ops_init_avx512(k);
         spark__attn_init_avx512(k);
     }
+#elif defined(__aarch64__)
+    spark__ops_init_arm(k, isa);
 #else
     (void)isa;
 #endif
