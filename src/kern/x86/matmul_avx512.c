@@ -14,7 +14,53 @@
  *   Q5_K   16 + 4 + 4 + 5   69 %      Q6_K  32 + 3   65 %      IQ4_XS  3 x 8 + 4 + 3   67 %
  *   Q2_K   16 + 8 + 6       68 %      Q3_K  16 + 4   76 %
  * Loads and stores have ports of their own: 8 loads for 12 vpdpbusd. */
-#include "kern/x86/levels_avx512.h"
+#include <immintrin.h>
+
+#include "kern/panel.h"
+#include "kern/quant.h"
+#include "kern/x86/traits.h"
+
+typedef __m512i vi;
+typedef __m512 vf;
+
+SPARK_INLINE k_traits k_traits_of(spark_type type)
+{
+    switch ((int)type) {
+    case SPARK_TYPE_Q2_K: return (k_traits){4, 0, 16, 0, 8, 0, 0};
+    case SPARK_TYPE_Q3_K: return (k_traits){4, K_START(m16), 16, 0, 0, 2, 0}; /* levels * 4 + 16 */
+    case SPARK_TYPE_Q4_K: return (k_traits){8, K_START(m32), 8, 4, 4, 0, 0};  /* sums of q - 8, then + 8 * s * sum */
+    case SPARK_TYPE_Q5_K: return (k_traits){4, K_START(m16), 8, 4, 4, 0, 0};  /* sums of q - 16 */
+    case SPARK_TYPE_Q6_K: return (k_traits){2, K_START(m8), 16, 0, 0, 0, 0};
+    case SPARK_TYPE_IQ4_XS: return (k_traits){8, 0, 8, 4, 0, 0, 1}; /* levels + 128, then - 128 * s * sum */
+    default: return (k_traits){4, 0, 16, 8, 0, 0, 1};               /* any format: levels + 128 */
+    }
+}
+
+/* ---- The operations that levels.h asks for --------------------------------------------------------------------- */
+
+#define l_line(s, i)         _mm512_load_si512((s).lines + (i) * (size_t)PANEL_LINE)
+#define l_halves(s, at)      _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(const void *)((s).lines + (at))))
+#define l_words(s, at)       _mm512_cvtepu16_epi32(_mm256_load_si256((const __m256i *)(const void *)((s).lines + (at))))
+#define l_put(to, x)         _mm512_store_si512(to, x)
+#define l_putf(to, x)        _mm512_store_ps(to, x)
+#define l_all8(x)            _mm512_set1_epi8((char)(x))
+#define l_all32(x)           _mm512_set1_epi32(x)
+#define l_right(x, n)        _mm512_srli_epi32(x, n)
+#define l_right_signed(x, n) _mm512_srai_epi32(x, n)
+#define l_left(x, n)         _mm512_slli_epi32(x, n)
+#define l_left16(x, n)       _mm512_slli_epi16(x, n)
+#define l_and(a, b)          _mm512_and_si512(a, b)
+#define l_xor(a, b)          _mm512_xor_si512(a, b)
+#define l_or_and(a, b, m)    _mm512_ternarylogic_epi32(a, b, m, 0xf8) /* a | (b & m) */
+#define l_sub8(a, b)         _mm512_sub_epi8(a, b)
+#define l_sub16(a, b)        _mm512_sub_epi16(a, b)
+#define l_add16(a, b)        _mm512_add_epi16(a, b)
+#define l_sub32(a, b)        _mm512_sub_epi32(a, b)
+#define l_negative(x)        _mm512_xor_ps(x, _mm512_set1_ps(-0.0f))
+#define l_table(t, index)    _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), index)
+#define l_scale(s)           (s) /* the low half of a lane; the high one must be zero for vpdpwssd */
+
+#include "kern/x86/levels.h"
 
 #define T_COLS      512u /* columns taken apart at a time */
 #define T_TOKENS    6u   /* of one tile */
@@ -38,29 +84,30 @@ typedef struct t_tile {
 
 typedef void t_tile_fn(const t_tile *t);
 
-SPARK_INLINE v16i t_word(const uint8_t *p)
+SPARK_INLINE vi t_word(const uint8_t *p)
 {
     int x;
     memcpy(&x, p, 4);
     return l_all32(x);
 }
 
-SPARK_INLINE v16f t_float(const uint8_t *p)
+SPARK_INLINE vf t_float(const uint8_t *p)
 {
     float x;
     memcpy(&x, p, 4);
     return _mm512_set1_ps(x);
 }
 
-SPARK_INLINE v16f t_vec(const uint8_t *p) { return _mm512_load_ps(p); }
+SPARK_INLINE vi t_ints(const uint8_t *p, size_t line) { return _mm512_load_si512(p + line * PANEL_LINE); }
+SPARK_INLINE vf t_vec(const uint8_t *p) { return _mm512_load_ps(p); }
 
 /* ---- Tiles of 32 columns a unit: d[2], [m[2]], levels[8][2] ----------------------------------------------------- */
 
-SPARK_INLINE v16f t_chain_32(int has_min, v16i isum, v16f d, v16f m, const uint8_t *x, v16f acc)
+SPARK_INLINE vf t_chain_32(int has_min, vi isum, vf d, vf m, const uint8_t *x, vf acc)
 {
-    const v16f dx = t_float(x + offsetof(spark__act32, d)), sum = _mm512_cvtepi32_ps(isum);
+    const vf dx = t_float(x + offsetof(spark__act32, d)), sum = _mm512_cvtepi32_ps(isum);
     if (!has_min) return _mm512_fmadd_ps(_mm512_mul_ps(d, dx), sum, acc);
-    const v16f u = _mm512_fmadd_ps(m, t_float(x + offsetof(spark__act32, sum)), _mm512_mul_ps(d, sum));
+    const vf u = _mm512_fmadd_ps(m, t_float(x + offsetof(spark__act32, sum)), _mm512_mul_ps(d, sum));
     return _mm512_fmadd_ps(dx, u, acc);
 }
 
@@ -69,22 +116,22 @@ SPARK_INLINE void t_tile_32(const t_tile *t, unsigned n, int has_min)
     const size_t stride = t->stride;
     const uint8_t *unit = t->unit, *x = t->x;
     const unsigned head = has_min ? 4 : 2;
-    v16f acc[T_TOKENS][2];
+    vf acc[T_TOKENS][2];
     SPARK_UNROLL(8)
     for (unsigned i = 0; i < n; i++)
         for (unsigned v = 0; v < 2; v++) acc[i][v] = _mm512_load_ps(t->acc + (i * 2 + v) * 16);
     for (unsigned b = 0; b < t->n_units; b++) {
-        v16i isum[T_TOKENS][2];
+        vi isum[T_TOKENS][2];
         SPARK_UNROLL(8)
         for (unsigned i = 0; i < n; i++)
             for (unsigned v = 0; v < 2; v++)
                 isum[i][v] = has_min ? _mm512_setzero_si512() : t_word(x + i * stride + t->start);
         SPARK_UNROLL(8)
         for (unsigned g = 0; g < 8; g++) {
-            const v16i w0 = l_line(unit, head + 2 * g), w1 = l_line(unit, head + 2 * g + 1);
+            const vi w0 = t_ints(unit, head + 2 * g), w1 = t_ints(unit, head + 2 * g + 1);
             SPARK_UNROLL(8)
             for (unsigned i = 0; i < n; i++) {
-                const v16i q = t_word(x + i * stride + offsetof(spark__act32, q) + 4 * g);
+                const vi q = t_word(x + i * stride + offsetof(spark__act32, q) + 4 * g);
                 isum[i][0] = _mm512_dpbusd_epi32(isum[i][0], w0, q);
                 isum[i][1] = _mm512_dpbusd_epi32(isum[i][1], w1, q);
             }
@@ -106,33 +153,33 @@ SPARK_INLINE void t_tile_32(const t_tile *t, unsigned n, int has_min)
 /* ---- Tiles of 256 columns a unit: head[..][2], levels[64][2] ---------------------------------------------------- */
 
 /* The end of a block: offset and minimum, then the chain. `head` is the vector of this row half, `step` bytes apart. */
-SPARK_INLINE v16f t_chain_256(k_traits k, v16i isum, const uint8_t *head, size_t step, const uint8_t *x, v16f acc)
+SPARK_INLINE vf t_chain_256(k_traits k, vi isum, const uint8_t *head, size_t step, const uint8_t *x, vf acc)
 {
     const uint8_t *off = head + (1u + (k.n_min != 0) + k.n_scale) * step, *min = off + k.n_off * step;
     const unsigned sum32 = offsetof(spark__act256, sum32), m16 = offsetof(spark__act256, m16);
-    const v16f dx = t_float(x);
+    const vf dx = t_float(x);
     SPARK_UNROLL(8)
     for (unsigned p = 0; p < k.n_off; p++)
-        isum = _mm512_dpwssd_epi32(isum, t_word(x + (k.n_off == 4 ? sum32 : m16) + 4 * p), l_line(off + p * step, 0));
+        isum = _mm512_dpwssd_epi32(isum, t_word(x + (k.n_off == 4 ? sum32 : m16) + 4 * p), t_ints(off + p * step, 0));
     if (k.shift) isum = _mm512_srai_epi32(isum, 2);
     if (k.n_min == 0) return _mm512_fmadd_ps(_mm512_mul_ps(t_vec(head), dx), _mm512_cvtepi32_ps(isum), acc);
-    v16i msum = _mm512_setzero_si512();
+    vi msum = _mm512_setzero_si512();
     SPARK_UNROLL(8)
     for (unsigned p = 0; p < k.n_min; p++)
-        msum = _mm512_dpwssd_epi32(msum, t_word(x + (k.n_min == 4 ? sum32 : m16) + 4 * p), l_line(min + p * step, 0));
+        msum = _mm512_dpwssd_epi32(msum, t_word(x + (k.n_min == 4 ? sum32 : m16) + 4 * p), t_ints(min + p * step, 0));
     if (k.n_min == 8) msum = _mm512_srai_epi32(msum, 4);
-    v16f u = _mm512_mul_ps(t_vec(head), _mm512_cvtepi32_ps(isum));
+    vf u = _mm512_mul_ps(t_vec(head), _mm512_cvtepi32_ps(isum));
     u = _mm512_fmadd_ps(t_vec(head + step), _mm512_cvtepi32_ps(msum), u);
     return _mm512_fmadd_ps(dx, u, acc);
 }
 
-SPARK_INLINE v16i t_scaled(k_traits k, v16i isum, v16i dot, v16i s)
+SPARK_INLINE vi t_scaled(k_traits k, vi isum, vi dot, vi s)
 {
     return k.wide ? _mm512_add_epi32(isum, _mm512_mullo_epi32(dot, s)) : _mm512_dpwssd_epi32(isum, dot, s);
 }
 
 /* Start of dot i of a block: only the low half counts for vpdpwssd, the high one is the neighbour's. */
-SPARK_INLINE v16i t_start(k_traits k, const uint8_t *x, size_t i)
+SPARK_INLINE vi t_start(k_traits k, const uint8_t *x, size_t i)
 {
     return k.start ? t_word(x + k.start + 2 * i) : _mm512_setzero_si512();
 }
@@ -142,19 +189,19 @@ SPARK_INLINE void t_block_256(k_traits k, const uint8_t *unit, const uint8_t *x,
     const unsigned head = k_head(k), n_dots = 64 / k.dot, dots_a_scale = n_dots / k.n_scale;
     const uint8_t *levels = unit + (size_t)head * 2 * PANEL_LINE,
                   *scales = unit + (1u + (k.n_min != 0)) * (size_t)2 * PANEL_LINE;
-    v16i isum[T_TOKENS][2];
+    vi isum[T_TOKENS][2];
     SPARK_UNROLL(8)
     for (unsigned i = 0; i < n; i++) isum[i][0] = isum[i][1] = _mm512_setzero_si512();
     for (size_t j = 0; j < n_dots; j++) {
-        v16i dot[T_TOKENS][2];
+        vi dot[T_TOKENS][2];
         SPARK_UNROLL(8)
         for (unsigned i = 0; i < n; i++) dot[i][0] = dot[i][1] = t_start(k, x + i * stride, j);
         SPARK_UNROLL(8)
         for (unsigned g = 0; g < k.dot; g++) {
-            const v16i w0 = l_line(levels, 2 * g), w1 = l_line(levels, 2 * g + 1);
+            const vi w0 = t_ints(levels, 2 * g), w1 = t_ints(levels, 2 * g + 1);
             SPARK_UNROLL(8)
             for (unsigned i = 0; i < n; i++) {
-                const v16i q = t_word(x + i * stride + offsetof(spark__act256, q) + 4 * (j * k.dot + g));
+                const vi q = t_word(x + i * stride + offsetof(spark__act256, q) + 4 * (j * k.dot + g));
                 dot[i][0] = _mm512_dpbusd_epi32(dot[i][0], w0, q);
                 dot[i][1] = _mm512_dpbusd_epi32(dot[i][1], w1, q);
             }
@@ -162,8 +209,8 @@ SPARK_INLINE void t_block_256(k_traits k, const uint8_t *unit, const uint8_t *x,
         const uint8_t *s = scales + j / dots_a_scale * 2 * PANEL_LINE;
         SPARK_UNROLL(8)
         for (unsigned i = 0; i < n; i++) {
-            isum[i][0] = t_scaled(k, isum[i][0], dot[i][0], l_line(s, 0));
-            isum[i][1] = t_scaled(k, isum[i][1], dot[i][1], l_line(s, 1));
+            isum[i][0] = t_scaled(k, isum[i][0], dot[i][0], t_ints(s, 0));
+            isum[i][1] = t_scaled(k, isum[i][1], dot[i][1], t_ints(s, 1));
         }
         levels += (size_t)k.dot * 2 * PANEL_LINE;
     }
@@ -195,12 +242,12 @@ SPARK_INLINE void t_unpack_32(spark_type type, const uint8_t *panel, size_t b, s
 {
     const unsigned head = panel_has_min(type) ? 4 : 2;
     for (size_t i = 0; i < n; i++, b++, unit += (size_t)(head + 16) * PANEL_LINE) {
-        const uint8_t *lines = l_block(type, panel, b);
+        const l_src l = {l_block(type, panel, b), 0};
         uint8_t *to = unit + v * PANEL_LINE;
-        v16i w[8];
-        l_levels_32(type, lines, w);
-        l_putf(to, l_d_32(type, lines, b));
-        if (panel_has_min(type)) l_putf(to + 2 * PANEL_LINE, l_halves(lines + PANEL_LINE / 2));
+        vi w[8];
+        l_levels_32(type, l, w);
+        l_putf(to, l_d_32(type, l, b));
+        if (panel_has_min(type)) l_putf(to + 2 * PANEL_LINE, l_halves(l, 32));
         for (unsigned g = 0; g < 8; g++) l_put(to + (head + 2 * g) * PANEL_LINE, w[g]);
     }
 }
@@ -209,14 +256,14 @@ SPARK_INLINE void t_unpack_256(spark_type type, const uint8_t *panel, size_t b, 
 {
     const unsigned head = k_head(k_traits_of(type));
     for (size_t i = 0; i < n; i++, b++, unit += (size_t)(head + 64) * 2 * PANEL_LINE) {
-        const uint8_t *lines = l_block(type, panel, b);
+        const l_src l = {l_block(type, panel, b), 0};
         uint8_t *to = unit + v * PANEL_LINE;
-        l_head_256(type, lines, b, to, 2 * PANEL_LINE);
+        l_head_256(type, l, b, to, 2 * PANEL_LINE);
         to += (size_t)head * 2 * PANEL_LINE;
         SPARK_UNROLL(8)
         for (unsigned j = 0; j < 8; j++) {
-            v16i w[8];
-            l_levels_256(type, lines, j, w);
+            vi w[8];
+            l_levels_256(type, l, j, w);
             for (unsigned g = 0; g < 8; g++) l_put(to + (size_t)(8 * j + g) * 2 * PANEL_LINE, w[g]);
         }
     }
@@ -266,55 +313,56 @@ SPARK_INLINE void t_ahead(const uint8_t *p, unsigned n_lines)
     for (unsigned i = 0; i < n_lines; i++) _mm_prefetch((const char *)p + T_AHEAD + i * PANEL_LINE, _MM_HINT_T0);
 }
 
-SPARK_INLINE void t_direct_32(spark_type type, const t_direct *t, unsigned n, v16f *acc)
+SPARK_INLINE void t_direct_32(spark_type type, const t_direct *t, unsigned n, vf *acc)
 {
     const int has_min = panel_has_min(type);
     const uint8_t *x = t->x;
     for (size_t b = 0; b < t->n_blocks; b++, x += sizeof(spark__act32)) {
-        const uint8_t *lines = l_block(type, t->panel, b);
-        v16i w[8];
-        t_ahead(lines, type == SPARK_TYPE_Q8_0 ? 9 : 5);
-        l_levels_32(type, lines, w);
+        const l_src l = {l_block(type, t->panel, b), 0};
+        vi w[8];
+        t_ahead(l.lines, type == SPARK_TYPE_Q8_0 ? 9 : 5);
+        l_levels_32(type, l, w);
         SPARK_UNROLL(8)
         for (unsigned i = 0; i < n; i++) {
             const uint8_t *xi = x + i * t->stride;
-            v16i isum = has_min ? _mm512_setzero_si512() : t_word(xi + l_start_32(type));
+            vi isum = has_min ? _mm512_setzero_si512() : t_word(xi + l_start_32(type));
             SPARK_UNROLL(8)
             for (unsigned g = 0; g < 8; g++)
                 isum = _mm512_dpbusd_epi32(isum, w[g], t_word(xi + offsetof(spark__act32, q) + 4 * g));
-            acc[i] = t_chain_32(has_min, isum, l_d_32(type, lines, b),
-                                has_min ? l_halves(lines + PANEL_LINE / 2) : _mm512_setzero_ps(), xi, acc[i]);
+            acc[i] = t_chain_32(has_min, isum, l_d_32(type, l, b), has_min ? l_halves(l, 32) : _mm512_setzero_ps(), xi,
+                                acc[i]);
         }
     }
 }
 
-SPARK_INLINE void t_direct_256(spark_type type, const t_direct *t, unsigned n, v16f *acc)
+SPARK_INLINE void t_direct_256(spark_type type, const t_direct *t, unsigned n, vf *acc)
 {
     const k_traits k = k_traits_of(type);
     const unsigned dots = 8 / k.dot, dots_a_scale = 64 / k.dot / k.n_scale;
     const uint8_t *x = t->x;
     uint8_t head[26 * PANEL_LINE] SPARK_ALIGNED(64);
     for (size_t b = 0; b < t->n_blocks; b++, x += sizeof(spark__act256)) {
-        const uint8_t *lines = l_block(type, t->panel, b), *scales = head + (1u + (k.n_min != 0)) * PANEL_LINE;
-        v16i isum[T_DIRECT];
-        l_head_256(type, lines, b, head, PANEL_LINE);
+        const l_src l = {l_block(type, t->panel, b), 0};
+        const uint8_t *scales = head + (1u + (k.n_min != 0)) * PANEL_LINE;
+        vi isum[T_DIRECT];
+        l_head_256(type, l, b, head, PANEL_LINE);
         SPARK_UNROLL(8)
         for (unsigned i = 0; i < n; i++) isum[i] = _mm512_setzero_si512();
         SPARK_UNROLL(8)
         for (unsigned j = 0; j < 8; j++) {
-            v16i w[8];
-            t_ahead(lines + (size_t)j * 5 * PANEL_LINE, 5);
-            l_levels_256(type, lines, j, w);
+            vi w[8];
+            t_ahead(l.lines + (size_t)j * 5 * PANEL_LINE, 5);
+            l_levels_256(type, l, j, w);
             SPARK_UNROLL(8)
             for (unsigned c = 0; c < dots; c++) SPARK_UNROLL(8)
             for (unsigned i = 0; i < n; i++) {
                 const uint8_t *xi = x + i * t->stride;
-                v16i dot = t_start(k, xi, j * dots + c);
+                vi dot = t_start(k, xi, j * dots + c);
                 SPARK_UNROLL(8)
                 for (unsigned g = 0; g < k.dot; g++)
                     dot = _mm512_dpbusd_epi32(dot, w[c * k.dot + g],
                                               t_word(xi + offsetof(spark__act256, q) + 32 * j + 4 * (c * k.dot + g)));
-                isum[i] = t_scaled(k, isum[i], dot, l_line(scales, (j * dots + c) / dots_a_scale));
+                isum[i] = t_scaled(k, isum[i], dot, t_ints(scales, (j * dots + c) / dots_a_scale));
             }
         }
         SPARK_UNROLL(8)
@@ -324,7 +372,7 @@ SPARK_INLINE void t_direct_256(spark_type type, const t_direct *t, unsigned n, v
 
 /* ---- Results --------------------------------------------------------------------------------------------------- */
 
-SPARK_INLINE void t_store(const spark_matmul_args *a, uint32_t panel, uint32_t token, v16f y)
+SPARK_INLINE void t_store(const spark_matmul_args *a, uint32_t panel, uint32_t token, vf y)
 {
     const uint32_t row = panel * PANEL_ROWS, left = a->w->n_rows - row;
     const __mmask16 mask = left >= PANEL_ROWS ? (__mmask16)0xffff : (__mmask16)((1u << left) - 1);
@@ -334,7 +382,7 @@ SPARK_INLINE void t_store(const spark_matmul_args *a, uint32_t panel, uint32_t t
 
 /* ---- Whole products -------------------------------------------------------------------------------------------- */
 
-typedef void t_direct_fn(const t_direct *t, v16f *acc);
+typedef void t_direct_fn(const t_direct *t, vf *acc);
 
 typedef struct t_format {
     t_unpack_fn *unpack;
@@ -347,7 +395,7 @@ SPARK_INLINE void t_run_direct(const spark_matmul_args *a, unsigned block, t_dir
 {
     for (uint32_t p = a->panel_begin; p < a->panel_end; p++) {
         const t_direct t = {a->w->data + p * a->w->panel_bytes, a->w->n_cols / block, a->acts, a->act_stride};
-        v16f acc[T_DIRECT];
+        vf acc[T_DIRECT];
         for (unsigned i = 0; i < T_DIRECT; i++) acc[i] = _mm512_setzero_ps();
         fn(&t, acc);
         for (uint32_t i = 0; i < a->n_tokens; i++) t_store(a, p, i, acc[i]);
@@ -412,10 +460,10 @@ static void t_run(const spark_matmul_args *a, const t_format *f)
                                                         t_tile_##name##_4, t_tile_##name##_5, t_tile_##name##_6};
 
 #define T_DIRECTS(name, size)                                                                                          \
-    static void t_direct_##name##_1(const t_direct *t, v16f *acc) { t_direct_##size(SPARK_TYPE_##name, t, 1, acc); }   \
-    static void t_direct_##name##_2(const t_direct *t, v16f *acc) { t_direct_##size(SPARK_TYPE_##name, t, 2, acc); }   \
-    static void t_direct_##name##_3(const t_direct *t, v16f *acc) { t_direct_##size(SPARK_TYPE_##name, t, 3, acc); }   \
-    static void t_direct_##name##_4(const t_direct *t, v16f *acc) { t_direct_##size(SPARK_TYPE_##name, t, 4, acc); }   \
+    static void t_direct_##name##_1(const t_direct *t, vf *acc) { t_direct_##size(SPARK_TYPE_##name, t, 1, acc); }     \
+    static void t_direct_##name##_2(const t_direct *t, vf *acc) { t_direct_##size(SPARK_TYPE_##name, t, 2, acc); }     \
+    static void t_direct_##name##_3(const t_direct *t, vf *acc) { t_direct_##size(SPARK_TYPE_##name, t, 3, acc); }     \
+    static void t_direct_##name##_4(const t_direct *t, vf *acc) { t_direct_##size(SPARK_TYPE_##name, t, 4, acc); }     \
     static t_direct_fn *const t_directs_##name[T_DIRECT] = {t_direct_##name##_1, t_direct_##name##_2,                  \
                                                             t_direct_##name##_3, t_direct_##name##_4};                 \
     static void t_unpack_##name(spark_type type, const uint8_t *panel, size_t b, size_t n, unsigned v, uint8_t *unit)  \
