@@ -10,6 +10,11 @@
 #include "base/checked.h"
 #include "model/model_internal.h"
 
+/* Larger elements of q and k are treated as not finite: below it no score of SPARK_MAX_HEAD_DIM products overflows, so the
+ * attention kernels never meet a NaN (kern.h, Rules). */
+#define ATTEND_LIMIT 0x1p58f
+_Static_assert(SPARK_MAX_HEAD_DIM <= 1u << 10, "2^(58 + 58 + 10) must stay below the largest float");
+
 static uint32_t attend_group(const spark_net *n) { return n->info.n_heads / n->info.n_heads_kv; }
 
 /* One key/value head of one row: its query heads, key and value. */
@@ -34,7 +39,9 @@ static void attend_store_head(const net_thread *t, uint32_t layer, uint32_t row,
     e->kern.rope(k, 1, dk, n->rot_dim, n->family->rope_neighbours, cos, sin);
     const uint32_t position = e->all.position[row], at = position % SPARK_KV_BLOCK;
     uint8_t *block = spark__kv_block(e->kv, e->rows[row].seq, position / SPARK_KV_BLOCK, layer, head);
-    if (spark__all_finite(q, (size_t)group * dk) && e->kern.kv_store(e->kv->type, dk, dv, block, at, k, v)) return;
+    if (spark__all_below(q, (size_t)group * dk, ATTEND_LIMIT) && spark__all_below(k, dk, ATTEND_LIMIT) &&
+        e->kern.kv_store(e->kv->type, dk, dv, block, at, k, v))
+        return;
     spark__exec_bad(e, row);
     (void)e->kern.kv_store(e->kv->type, dk, dv, block, at, zeros, zeros); /* the pass is lost; no NaN goes on */
     for (size_t i = 0; i < (size_t)group * dk; i++) q[i] = 0;

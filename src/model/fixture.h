@@ -72,7 +72,7 @@ typedef struct fixture_spec {
     const char *leave_out; /* a tensor or key that is not written */
     const char *extra;     /* one more tensor */
     const char *nan_in;    /* a tensor whose last value is NaN */
-    const char *scale_up;  /* a tensor whose values are 1e30 times as large */
+    const char *scale_up;  /* a tensor whose values are 3e38 times as large */
 } fixture_spec;
 
 enum { FIXTURE_EMBD = 64, FIXTURE_FF = 96, FIXTURE_VOCAB = 37, FIXTURE_LAYERS = 2 };
@@ -181,7 +181,7 @@ SPARK_UNUSED static void fixture_data(fixture_build *b, uint32_t i)
     const char *name = b->tensors[i].name;
     const bool norm = strstr(name, "norm") != NULL;
     const size_t n = (size_t)(d[0] * (d[1] ? d[1] : 1) * (d[2] ? d[2] : 1));
-    const float scale = (norm ? 0.3f : 2.0f / 8) * (b->s->scale_up && strcmp(name, b->s->scale_up) == 0 ? 1e30f : 1);
+    const float scale = (norm ? 0.3f : 2.0f / 8) * (b->s->scale_up && strcmp(name, b->s->scale_up) == 0 ? 3e38f : 1);
     float *x = malloc(n * sizeof *x);
     assert_non_null(x);
     for (size_t k = 0; k < n; k++) x[k] = fixture_random(b) * scale + (norm ? 1.0f : 0.0f);

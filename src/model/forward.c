@@ -7,7 +7,7 @@
  *
  * Not here: attention (attend.c), experts (moe.c), the meaning of keys (bind.c). */
 #include <assert.h>
-#include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/checked.h"
@@ -23,18 +23,17 @@ void spark__exec_bad(spark_exec *e, uint32_t batch_row)
     }
 }
 
-bool spark__all_finite(const float *x, size_t n)
+bool spark__all_below(const float *x, size_t n, float limit)
 {
-    uint32_t worst[4] = {0};
-    for (size_t i = 0; i < n; i++) {
+    uint32_t worst[4] = {0}, bound;
+    memcpy(&bound, &limit, sizeof bound);
+    for (size_t i = 0; i < n; i++) { /* of positive floats the bits are in order too, and NaN comes last */
         uint32_t bits;
         memcpy(&bits, &x[i], sizeof bits);
         bits &= 0x7fffffffu;
         if (bits > worst[i % 4]) worst[i % 4] = bits;
     }
-    for (size_t i = 0; i < 4; i++)
-        if (worst[i] >= 0x7f800000u) return false;
-    return true;
+    return worst[0] < bound && worst[1] < bound && worst[2] < bound && worst[3] < bound;
 }
 
 void spark__pass_rows(net_thread *t, const net_rowset *set)
@@ -109,7 +108,7 @@ static void forward_logits(const net_thread *t, const net_item *i, uint32_t begi
                    to = end * SPARK_PANEL_ROWS < i->w->m.n_rows ? end * SPARK_PANEL_ROWS : i->w->m.n_rows;
     for (uint32_t r = 0; r < i->n_rows; r++) {
         float *row = i->out + r * i->out_stride + from;
-        if (!spark__all_finite(row, to - from)) spark__exec_bad(t->e, i->logits->source[r]);
+        if (!spark__all_below(row, to - from, INFINITY)) spark__exec_bad(t->e, i->logits->source[r]);
         if (e->net->final_softcap != 0) e->kern.softcap(row, e->net->final_softcap, to - from);
     }
 }

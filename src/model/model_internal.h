@@ -254,7 +254,7 @@ struct spark_exec {
 
 static inline float *spark__exec_f32(const spark_exec *e, size_t offset) { return (float *)(void *)(e->base + offset); }
 void spark__exec_bad(spark_exec *e, uint32_t batch_row);
-bool spark__all_finite(const float *x, size_t n);
+bool spark__all_below(const float *x, size_t n, float limit); /* |x[i]| < limit for all; false for a NaN */
 
 /* Divides the rows of a set among the threads. */
 void spark__pass_rows(net_thread *t, const net_rowset *set);

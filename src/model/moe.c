@@ -1,6 +1,7 @@
 /* moe.c - routed feed-forward: each row goes through the experts that its router chose. Rows are gathered by expert, so that
  * an expert's weights are read once for all of its rows, and each row adds up its results in ascending order of experts
  * (NUMERICS, "The rest"): which other rows share an expert does not show. */
+#include <math.h>
 #include <string.h>
 
 #include "model/model_internal.h"
@@ -36,7 +37,7 @@ static void moe_choose(const net_thread *t, const net_rowset *set, uint32_t row)
     const spark_net_info *i = &e->net->info;
     uint32_t *choice = moe_choice(e, row), n = 0;
     float *p = moe_router(e, row), *weight = moe_weight(e, row), sum = 0;
-    if (spark__all_finite(p, (size_t)i->n_experts + e->net->family->shared_expert))
+    if (spark__all_below(p, (size_t)i->n_experts + e->net->family->shared_expert, INFINITY))
         (void)e->kern.softmax(p, i->n_experts);
     else
         spark__exec_bad(e, set->source[row]), memset(p, 0, ((size_t)i->n_experts + 1) * sizeof *p);
