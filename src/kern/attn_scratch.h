@@ -1,18 +1,19 @@
-/* attn_scratch.h - how the attention kernels divide their scratch. Rows are worked in chunks (so that a block's keys and
- * values are widened to float once for many rows, and the scratch has a bound), chunks in tiles of up to 8 rows. */
+/* attn_scratch.h - how the attention kernels divide their scratch. Rows are worked in chunks (so that keys and values are
+ * widened to float once for many rows, and the scratch has a bound), chunks in tiles of up to 8 rows. */
 #ifndef SPARK_KERN_ATTN_SCRATCH_H
 #define SPARK_KERN_ATTN_SCRATCH_H
 
 #include "kern/kv_layout.h"
 
 #define SPARK_ATTN_CHUNK 128u /* rows */
+#define SPARK_ATTN_PANEL 32u  /* positions (keys) or columns (values) that are widened together */
 #define SPARK_ATTN_TILE  8u   /* most rows of a tile, at any level */
 
 /* Offsets in bytes, each a multiple of 64. */
 typedef struct spark_attn_layout {
     size_t queries;          /* [chunk][pad(head_dim_k)] floats, or the same rows quantized */
-    size_t k_wide, v_wide;   /* a block as floats: groups [dim][16], rows of pad(head_dim_v) */
-    size_t scores;           /* [tile][128] */
+    size_t k_wide, v_wide;   /* panels as floats: two groups of keys, [128][32] values */
+    size_t scores;           /* [chunk][128] */
     size_t o;                /* [tile][pad(head_dim_v)]: one block's sums */
     size_t state_m, state_l; /* [chunk] */
     size_t state_o;          /* [chunk][pad(head_dim_v)] */
@@ -33,9 +34,9 @@ static inline spark_attn_layout spark__attn_layout(uint32_t head_dim_k, uint32_t
     const size_t rows = tiles * SPARK_ATTN_TILE < SPARK_ATTN_CHUNK ? tiles * SPARK_ATTN_TILE : SPARK_ATTN_CHUNK;
     spark_attn_layout l = {0};
     l.queries = spark__attn_take(&l.bytes, rows * dk);
-    l.k_wide = spark__attn_take(&l.bytes, SPARK_KV_BLOCK * dk);
-    l.v_wide = spark__attn_take(&l.bytes, SPARK_KV_BLOCK * dv);
-    l.scores = spark__attn_take(&l.bytes, SPARK_ATTN_TILE * SPARK_KV_BLOCK);
+    l.k_wide = spark__attn_take(&l.bytes, SPARK_ATTN_PANEL * dk);
+    l.v_wide = spark__attn_take(&l.bytes, SPARK_ATTN_PANEL * SPARK_KV_BLOCK);
+    l.scores = spark__attn_take(&l.bytes, rows * SPARK_KV_BLOCK);
     l.o = spark__attn_take(&l.bytes, SPARK_ATTN_TILE * dv);
     l.state_m = spark__attn_take(&l.bytes, rows);
     l.state_l = spark__attn_take(&l.bytes, rows);

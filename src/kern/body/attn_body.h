@@ -7,7 +7,8 @@
  *   values   lanes = elements of the head; every V vector serves all rows, each element is its own chain over positions
  * Positions outside a row's range: their scores are computed and become -infinity, so p = +0; their values are skipped
  * by comparing (in `values`, positions that all rows of a tile see take the fast loop).
- * With many rows a block is widened to float once for the whole chunk; with few, conversion happens on the way. */
+ * With few rows, conversion to float happens on the way. With many, all tiles of a chunk go through each step together,
+ * against a panel of 32 positions (keys) or 32 columns (values) that is converted once and stays in the first cache. */
 #include "base/spark_limits.h"
 #include "kern/attn_scratch.h"
 #include "kern/body/math_body.h"
@@ -15,9 +16,9 @@
 
 #include <string.h>
 
-#define ATTN_WIDEN_ROWS 16u                     /* from so many rows on, widening a block first is cheaper */
-#define ATTN_VECTORS    (32u / VF_LANES)        /* of one 32-lane sum */
-#define ATTN_Q8_WORDS   (2u + SPARK_KV_QK / 4u) /* a quantized query block of one row: bias, scale, 8 x 4 levels */
+#define ATTN_WIDE_ROWS 16u                     /* from so many rows on, panels pay */
+#define ATTN_VECTORS   (32u / VF_LANES)        /* of one 32-lane sum */
+#define ATTN_Q8_WORDS  (2u + SPARK_KV_QK / 4u) /* a quantized query block of one row: bias, scale, 8 x 4 levels */
 
 typedef struct attn_work {
     const spark_attn_args *a;
@@ -34,13 +35,6 @@ typedef struct attn_tile {
     uint32_t any_begin, any_end, all_begin, all_end;       /* what some row sees, what all of them see */
     float m[SPARK_ATTN_TILE], l[SPARK_ATTN_TILE];
 } attn_tile;
-
-/* A block as the kernels read it: its own bytes, or widened. */
-typedef struct attn_source {
-    spark_kv_type k_type, v_type;
-    const uint8_t *k, *v;
-    const float *v_scales;
-} attn_source;
 
 /* ---- Storing --------------------------------------------------------------------------------------------------- */
 
@@ -126,12 +120,34 @@ static int SPARK_K(spark_k_kv_store)(spark_kv_type type, uint32_t dk, uint32_t d
 /* ---- Queries --------------------------------------------------------------------------------------------------- */
 
 /* Float types: [dim][width]. Q8_0: for each 32 dims [width] bias, [width] scale, [8][width] words of four levels. */
+/* VF_LANES elements of R rows (a power of two) to [element][R]: each round interleaves the rows half the list apart. */
+SPARK_INLINE void attn_interleave(const uint32_t R, const float *const *rows, float *to)
+{
+    VF v[SPARK_ATTN_TILE], z[SPARK_ATTN_TILE];
+    for (uint32_t r = 0; r < R; r++) v[r] = vf_load(rows[r]);
+    for (uint32_t streams = R, n = 1; streams > 1; streams /= 2, n *= 2) { /* streams of n vectors each */
+        for (uint32_t i = 0; i < streams / 2; i++) {
+            for (uint32_t j = 0; j < n; j++) {
+                vf_zip(v[i * n + j], v[(i + streams / 2) * n + j], &z[(i * n + j) * 2], &z[(i * n + j) * 2 + 1]);
+            }
+        }
+        for (uint32_t i = 0; i < R; i++) v[i] = z[i];
+    }
+    for (uint32_t r = 0; r < R; r++) vf_store(to + r * VF_LANES, v[r]);
+}
+
 static void attn_pack_float(const attn_work *w, const attn_tile *t, float *to)
 {
     const spark_attn_args *a = w->a;
+    const float *rows[SPARK_ATTN_TILE] = {0};
+    uint32_t i = 0;
+    for (uint32_t r = 0; r < t->n; r++) rows[r] = a->q + a->q_offset[t->row + r];
+    for (; t->n == ATTN_ROWS && a->head_dim_k - i >= VF_LANES; i += VF_LANES) {
+        attn_interleave(ATTN_ROWS, rows, to + (size_t)i * ATTN_ROWS);
+        for (uint32_t r = 0; r < ATTN_ROWS; r++) rows[r] += VF_LANES;
+    }
     for (uint32_t r = 0; r < t->width; r++) {
-        const float *q = r < t->n ? a->q + a->q_offset[t->row + r] : NULL;
-        for (uint32_t i = 0; i < a->head_dim_k; i++) to[(size_t)i * t->width + r] = q ? q[i] : 0.0f;
+        for (uint32_t k = i; k < a->head_dim_k; k++) to[(size_t)k * t->width + r] = r < t->n ? rows[r][k - i] : 0.0f;
     }
 }
 
@@ -228,18 +244,17 @@ SPARK_INLINE void attn_scores_q8(const uint32_t R, const uint32_t NV, const uint
     }
 }
 
-/* All scores that some row of the tile sees, in steps of NV vectors. */
-SPARK_INLINE void attn_scores(const uint32_t R, const uint32_t NV, const spark_kv_type type, const attn_source *from,
-                              const attn_tile *t, uint32_t dk, float *scores)
+/* Scores of R rows at n positions (a multiple of NV vectors) from group `k` on. */
+SPARK_INLINE void attn_scores(const uint32_t R, const uint32_t NV, const spark_kv_type type, const uint8_t *k,
+                              uint32_t n, const void *q, uint32_t dk, float *s)
 {
-    const uint32_t step = NV * VF_LANES;
-    const size_t group = spark_kv_k_bytes(type, dk), lane = type == SPARK_KV_F16 ? 2 : 4;
-    for (uint32_t at = t->any_begin / step * step; at < t->any_end; at += step) {
-        const uint8_t *k = from->k + attn_vector(at / VF_LANES, group, lane);
+    const size_t group = spark_kv_k_bytes(type, dk), element = type == SPARK_KV_F16 ? 2 : 4;
+    for (uint32_t j = 0; j < n / VF_LANES; j += NV) {
+        const uint8_t *from = k + attn_vector(j, group, element);
         if (type == SPARK_KV_Q8_0) {
-            attn_scores_q8(R, NV, k, dk, t->query, scores + at);
+            attn_scores_q8(R, NV, from, dk, q, s + j * VF_LANES);
         } else {
-            attn_scores_float(R, NV, type == SPARK_KV_F16, k, dk, t->query, scores + at);
+            attn_scores_float(R, NV, type == SPARK_KV_F16, from, dk, q, s + j * VF_LANES);
         }
     }
 }
@@ -251,27 +266,40 @@ SPARK_INLINE uint32_t attn_clamp(uint32_t x, uint32_t from)
     return x <= from ? 0 : x - from < VF_LANES ? x - from : VF_LANES;
 }
 
-/* Scores of one row to p in place; m and l of the row. Only groups of 32 that hold visible positions are touched. */
-static void attn_softmax(const spark_attn_args *a, float *s, uint32_t begin, uint32_t end, float *m, float *l)
+SPARK_INLINE VF attn_scaled(const spark_attn_args *a, VF score)
 {
-    const VF scale = vf_set1(a->scale), cap = vf_set1(a->softcap), none = vf_set1(-__builtin_inff());
-    const uint32_t from = begin / 32 * 32;
-    VF max = none, lane[ATTN_VECTORS];
-    for (uint32_t at = from; at < end; at += 32) {
+    const VF x = vf_mul(score, vf_set1(a->scale)), cap = vf_set1(a->softcap);
+    return a->softcap != 0 ? vf_mul(cap, vf_tanh(vf_div(x, cap))) : x;
+}
+
+/* A row's scores, scaled and capped, -infinity where it does not see; returns m. Groups of 32 that hold no visible
+ * position are not touched. */
+static float attn_row_max(const spark_attn_args *a, float *s, uint32_t begin, uint32_t end)
+{
+    const VF none = vf_set1(-__builtin_inff());
+    VF max[ATTN_VECTORS];
+    for (uint32_t j = 0; j < ATTN_VECTORS; j++) max[j] = none;
+    for (uint32_t at = begin / 32 * 32; at < end; at += 32) {
         const int edge = at < begin || at + 32 > end;
         for (uint32_t j = 0; j < ATTN_VECTORS; j++) {
             const uint32_t i = at + j * VF_LANES;
-            VF x = vf_mul(vf_load(s + i), scale);
-            if (a->softcap != 0) x = vf_mul(cap, vf_tanh(vf_div(x, cap)));
+            VF x = attn_scaled(a, vf_load(s + i));
             if (edge) x = vf_keep_range(x, attn_clamp(begin, i), attn_clamp(end, i), none);
             vf_store(s + i, x);
-            max = vf_max(max, x);
+            max[j] = vf_max(max[j], x);
         }
     }
-    *m = vf_fold_max(max) + 0.0f;
-    const VF top = vf_set1(*m);
+    for (uint32_t j = 1; j < ATTN_VECTORS; j++) max[0] = vf_max(max[0], max[j]);
+    return vf_fold_max(max[0]) + 0.0f;
+}
+
+/* The row's scores to p = exp(s - m) in place; returns l. */
+static float attn_row_exp(float *s, uint32_t begin, uint32_t end, float m)
+{
+    const VF top = vf_set1(m);
+    VF lane[ATTN_VECTORS];
     for (uint32_t j = 0; j < ATTN_VECTORS; j++) lane[j] = vf_zero();
-    for (uint32_t at = from; at < end; at += 32) {
+    for (uint32_t at = begin / 32 * 32; at < end; at += 32) {
         for (uint32_t j = 0; j < ATTN_VECTORS; j++) {
             const VF p = vf_exp_bounded(vf_sub(vf_load(s + at + j * VF_LANES), top));
             vf_store(s + at + j * VF_LANES, p);
@@ -281,7 +309,21 @@ static void attn_softmax(const spark_attn_args *a, float *s, uint32_t begin, uin
     for (uint32_t half = ATTN_VECTORS / 2; half > 0; half /= 2) {
         for (uint32_t j = 0; j < half; j++) lane[j] = vf_add(lane[j], lane[j + half]);
     }
-    *l = vf_fold(lane[0]);
+    return vf_fold(lane[0]);
+}
+
+/* m and l of each row of the tile; its scores become p. Rows that see nothing get zeros. In two rounds, so that the
+ * latencies of one row's folds hide behind the others. */
+static void attn_softmax(const spark_attn_args *a, attn_tile *t, float *scores)
+{
+    for (uint32_t r = 0; r < t->n; r++) {
+        const int none = t->begin[r] == t->end[r];
+        t->m[r] = none ? 0.0f : attn_row_max(a, scores + r * SPARK_KV_BLOCK, t->begin[r], t->end[r]);
+    }
+    for (uint32_t r = 0; r < t->n; r++) {
+        const int none = t->begin[r] == t->end[r];
+        t->l[r] = none ? 0.0f : attn_row_exp(scores + r * SPARK_KV_BLOCK, t->begin[r], t->end[r], t->m[r]);
+    }
 }
 
 /* ---- Values ---------------------------------------------------------------------------------------------------- */
@@ -293,33 +335,36 @@ SPARK_INLINE VF attn_value(const spark_kv_type type, const uint8_t *row, const f
     return vf_mul(vf_set1(scales[i / SPARK_KV_QK]), vf_load_i8((const int8_t *)row + i));
 }
 
-/* NV vectors of elements from `col` on, R rows. */
+/* The values of a block, or 32 columns of them widened: rows of positions `stride` bytes apart, n_cols (a multiple of 16)
+ * elements each; for Q8_0 with scales, n_scales for each row. */
+typedef struct attn_columns {
+    const uint8_t *v;
+    size_t stride;
+    const float *scales;
+    uint32_t n_scales, n_cols;
+} attn_columns;
+
+/* NV vectors of elements from `col` on, R rows; rows of o are n_cols apart. */
 SPARK_INLINE void attn_values_cols(const uint32_t R, const uint32_t NV, const spark_kv_type type,
-                                   const attn_source *from, const attn_tile *t, uint32_t dv, uint32_t col,
-                                   const float *p, float *o)
+                                   const attn_columns *from, const attn_tile *t, uint32_t col, const float *p, float *o)
 {
-    const size_t stride = spark_kv_v_bytes(type, dv);
-    const uint32_t n_scales = type == SPARK_KV_Q8_0 ? spark_kv_n_scales(dv) : 0;
     VF acc[ATTN_ACCS];
     for (uint32_t i = 0; i < R * NV; i++) acc[i] = vf_zero();
     for (uint32_t at = t->any_begin; at < t->any_end;) {
         /* Up to all_begin and from all_end on, some rows do not see a position. */
         const int all = at >= t->all_begin && at < t->all_end;
         const uint32_t end = at < t->all_begin ? t->all_begin : all ? t->all_end : t->any_end;
-        const uint8_t *row = from->v + at * stride;
-        const float *scales = from->v_scales + (size_t)at * n_scales;
-        if (all) {
-            for (; at < end; at++) {
-                VF v[8];
-                for (uint32_t j = 0; j < NV; j++) v[j] = attn_value(type, row, scales, col + j * VF_LANES);
-                for (uint32_t r = 0; r < R; r++) {
-                    const VF x = vf_set1(p[r * SPARK_KV_BLOCK + at]);
-                    for (uint32_t j = 0; j < NV; j++) acc[r * NV + j] = vf_fma(x, v[j], acc[r * NV + j]);
-                }
-                row += stride;
-                scales += n_scales;
+        const uint8_t *row = from->v + at * from->stride;
+        const float *scales = from->scales + (size_t)at * from->n_scales;
+        for (; all && at < end; at++) {
+            VF v[8];
+            for (uint32_t j = 0; j < NV; j++) v[j] = attn_value(type, row, scales, col + j * VF_LANES);
+            for (uint32_t r = 0; r < R; r++) {
+                const VF x = vf_set1(p[r * SPARK_KV_BLOCK + at]);
+                for (uint32_t j = 0; j < NV; j++) acc[r * NV + j] = vf_fma(x, v[j], acc[r * NV + j]);
             }
-            continue;
+            row += from->stride;
+            scales += from->n_scales;
         }
         for (; at < end; at++) {
             VF v[8];
@@ -329,47 +374,45 @@ SPARK_INLINE void attn_values_cols(const uint32_t R, const uint32_t NV, const sp
                 const VF x = vf_set1(p[r * SPARK_KV_BLOCK + at]);
                 for (uint32_t j = 0; j < NV; j++) acc[r * NV + j] = vf_fma(x, v[j], acc[r * NV + j]);
             }
-            row += stride;
-            scales += n_scales;
+            row += from->stride;
+            scales += from->n_scales;
         }
     }
-    const size_t dv_pad = spark_kv_pad(dv);
     for (uint32_t r = 0; r < R; r++) {
-        for (uint32_t j = 0; j < NV; j++) vf_store(o + r * dv_pad + col + j * VF_LANES, acc[r * NV + j]);
+        for (uint32_t j = 0; j < NV; j++) vf_store(o + (size_t)r * from->n_cols + col + j * VF_LANES, acc[r * NV + j]);
     }
 }
 
-SPARK_INLINE void attn_values(const uint32_t R, const uint32_t NV, const spark_kv_type type, const attn_source *from,
-                              const attn_tile *t, uint32_t dv, const float *p, float *o)
+SPARK_INLINE void attn_values(const uint32_t R, const uint32_t NV, const spark_kv_type type, const attn_columns *from,
+                              const attn_tile *t, const float *p, float *o)
 {
-    const uint32_t n = spark_kv_pad(dv);
+    const uint32_t n = from->n_cols;
     uint32_t col = 0;
-    for (; n - col >= NV * VF_LANES; col += NV * VF_LANES) attn_values_cols(R, NV, type, from, t, dv, col, p, o);
-    if (NV >= 8 && n - col >= 4 * VF_LANES) attn_values_cols(R, 4, type, from, t, dv, col, p, o), col += 4 * VF_LANES;
-    if (NV >= 4 && n - col >= 2 * VF_LANES) attn_values_cols(R, 2, type, from, t, dv, col, p, o), col += 2 * VF_LANES;
-    if (NV >= 2 && n - col >= VF_LANES) attn_values_cols(R, 1, type, from, t, dv, col, p, o);
+    for (; n - col >= NV * VF_LANES; col += NV * VF_LANES) attn_values_cols(R, NV, type, from, t, col, p, o);
+    if (NV > 4 && n - col >= 4 * VF_LANES) attn_values_cols(R, 4, type, from, t, col, p, o), col += 4 * VF_LANES;
+    if (NV > 2 && n - col >= 2 * VF_LANES) attn_values_cols(R, 2, type, from, t, col, p, o), col += 2 * VF_LANES;
+    if (NV > 1 && n - col >= VF_LANES) attn_values_cols(R, 1, type, from, t, col, p, o);
 }
 
 /* ---- The kernels of each width and type ------------------------------------------------------------------------ */
 
-typedef void attn_scores_fn(const attn_source *, const attn_tile *, uint32_t dk, float *scores);
-typedef void attn_values_fn(const attn_source *, const attn_tile *, uint32_t dv, const float *p, float *o);
+typedef void attn_scores_fn(const uint8_t *k, uint32_t n, const void *q, uint32_t dk, float *s);
+typedef void attn_values_fn(const attn_columns *from, const attn_tile *t, const float *p, float *o);
 
 #define ATTN_MIN(a, b) ((a) < (b) ? (a) : (b))
-#define ATTN_DEFINE_TYPE(R, NV_K, NV_V, name, type)                                                                    \
-    static void attn_scores_##name##_##R(const attn_source *from, const attn_tile *t, uint32_t dk, float *s)           \
+#define ATTN_DEFINE_TYPE(R, NV_K, name, type)                                                                          \
+    static void attn_scores_##name##_##R(const uint8_t *k, uint32_t n, const void *q, uint32_t dk, float *s)           \
     {                                                                                                                  \
-        attn_scores(R, NV_K, type, from, t, dk, s);                                                                    \
+        attn_scores(R, NV_K, type, k, n, q, dk, s);                                                                    \
     }                                                                                                                  \
-    static void attn_values_##name##_##R(const attn_source *from, const attn_tile *t, uint32_t dv, const float *p,     \
-                                         float *o)                                                                     \
+    static void attn_values_##name##_##R(const attn_columns *from, const attn_tile *t, const float *p, float *o)       \
     {                                                                                                                  \
-        attn_values(R, NV_V, type, from, t, dv, p, o);                                                                 \
+        attn_values(R, ATTN_MIN(8u, ATTN_ACCS / R), type, from, t, p, o);                                              \
     }
 #define ATTN_DEFINE(R)                                                                                                 \
-    ATTN_DEFINE_TYPE(R, ATTN_MIN(8u, ATTN_ACCS / R), ATTN_MIN(8u, ATTN_ACCS / R), f32, SPARK_KV_F32)                   \
-    ATTN_DEFINE_TYPE(R, ATTN_MIN(8u, ATTN_ACCS / R), ATTN_MIN(8u, ATTN_ACCS / R), f16, SPARK_KV_F16)                   \
-    ATTN_DEFINE_TYPE(R, ATTN_MIN(8u, ATTN_ACCS / R / 2u), ATTN_MIN(8u, ATTN_ACCS / R), q8, SPARK_KV_Q8_0)
+    ATTN_DEFINE_TYPE(R, ATTN_MIN(8u, ATTN_ACCS / R), f32, SPARK_KV_F32)                                                \
+    ATTN_DEFINE_TYPE(R, ATTN_MIN(8u, ATTN_ACCS / R), f16, SPARK_KV_F16)                                                \
+    ATTN_DEFINE_TYPE(R, ATTN_MIN(8u, ATTN_ACCS / R / 2u), q8, SPARK_KV_Q8_0)
 #define ATTN_LIST_SCORES(R)                                                                                            \
     {                                                                                                                  \
         attn_scores_f32_##R, attn_scores_f16_##R, attn_scores_q8_##R                                                   \
@@ -417,87 +460,71 @@ static int attn_tile_range(const spark_attn_args *a, attn_tile *t, uint32_t b)
     return t->any_begin < t->any_end;
 }
 
-/* The source of block b for a chunk that sees positions [begin, end) of it; widened if that pays. */
-static attn_source attn_source_of(const attn_work *w, uint32_t b, int widen, uint32_t begin, uint32_t end)
-{
-    const spark_attn_args *a = w->a;
-    const uint8_t *block = a->blocks[b];
-    attn_source from = {.k_type = a->type, .v_type = a->type, .k = block};
-    from.v = block + spark_kv_v_offset(a->type, a->head_dim_k);
-    from.v_scales = a->type == SPARK_KV_Q8_0
-                        ? (const float *)(const void *)(block + spark_kv_v_scales(a->head_dim_k, a->head_dim_v))
-                        : w->scores; /* not read, but a pointer to move along */
-    if (!widen || a->type == SPARK_KV_F32) return from;
-    if (a->type == SPARK_KV_F16) {
-        const size_t group = (size_t)SPARK_KV_GROUP * a->head_dim_k;
-        const size_t k_end = (end + SPARK_KV_GROUP - 1) / SPARK_KV_GROUP * group;
-        const uint16_t *k = (const uint16_t *)(const void *)from.k;
-        for (size_t i = begin / SPARK_KV_GROUP * group; i < k_end; i += VF_LANES)
-            vf_store(w->k_wide + i, vf_load_f16(k + i));
-        from.k_type = SPARK_KV_F32;
-        from.k = (const uint8_t *)w->k_wide;
-    }
-    const size_t stride = spark_kv_v_bytes(a->type, a->head_dim_v);
-    const uint32_t n_scales = a->type == SPARK_KV_Q8_0 ? spark_kv_n_scales(a->head_dim_v) : 0;
-    for (uint32_t at = begin; at < end; at++) {
-        float *to = w->v_wide + (size_t)at * w->dv_pad;
-        for (uint32_t i = 0; i < w->dv_pad; i += VF_LANES) {
-            vf_store(to + i, attn_value(a->type, from.v + at * stride, from.v_scales + at * n_scales, i));
-        }
-    }
-    from.v_type = SPARK_KV_F32;
-    from.v = (const uint8_t *)w->v_wide;
-    return from;
-}
+static uint32_t attn_width_index(uint32_t width) { return width == 8 ? 3 : width / 2; } /* 1, 2, 4, 8 -> 0, 1, 2, 3 */
 
-/* m, l of the tile and o in w->o for one block; rows that see nothing get zeros. */
-static void attn_block(const attn_work *w, attn_tile *t, const attn_source *from)
+static attn_columns attn_block_columns(const spark_attn_args *a, const uint8_t *block)
 {
-    const spark_attn_args *a = w->a;
-    const uint32_t width = t->width == 8 ? 3 : t->width / 2; /* 1, 2, 4, 8 -> 0, 1, 2, 3 */
-    attn_scores_of[width][from->k_type](from, t, a->head_dim_k, w->scores);
-    for (uint32_t r = 0; r < t->n; r++) {
-        t->m[r] = t->l[r] = 0;
-        if (t->begin[r] == t->end[r]) continue;
-        attn_softmax(a, w->scores + r * SPARK_KV_BLOCK, t->begin[r], t->end[r], &t->m[r], &t->l[r]);
+    attn_columns v = {.v = block + spark_kv_v_offset(a->type, a->head_dim_k)};
+    v.stride = spark_kv_v_bytes(a->type, a->head_dim_v);
+    v.n_cols = spark_kv_pad(a->head_dim_v);
+    v.scales = (const float *)(const void *)block; /* not read without scales, but a pointer to move along */
+    if (a->type == SPARK_KV_Q8_0) {
+        v.scales = (const float *)(const void *)(block + spark_kv_v_scales(a->head_dim_k, a->head_dim_v));
+        v.n_scales = spark_kv_n_scales(a->head_dim_v);
     }
-    attn_values_of[width][from->v_type](from, t, a->head_dim_v, w->scores, w->o);
+    return v;
 }
 
 /* ---- Merging --------------------------------------------------------------------------------------------------- */
 
-/* state += part for n rows of a tile; rows of o are o_stride apart. l = 0: no part, or an empty state. */
+/* How the elements of a tile's rows merge: O = fma(x, O, y * o), or a copy into an empty state, or not at all. */
+typedef struct attn_mix {
+    enum { MIX_NONE, MIX_COPY, MIX_BOTH } how[SPARK_ATTN_TILE];
+    float x[VF_LANES], y[VF_LANES];
+} attn_mix;
+
+/* Merges m and l of n rows into the state (l = 0: no part, or an empty state) and says how the elements follow. */
+static attn_mix attn_mix_of(const attn_work *w, uint32_t row, uint32_t n, const float *m, const float *l)
+{
+    attn_mix mix;
+    float *M = w->state_m + row, *L = w->state_l + row, sum[VF_LANES], top[VF_LANES];
+    const VF m0 = vf_load_n(m, n), l0 = vf_load_n(l, n), M0 = vf_load_n(M, n), L0 = vf_load_n(L, n);
+    const VF max = vf_max(m0, M0), x = vf_exp_bounded(vf_sub(M0, max)), y = vf_exp_bounded(vf_sub(m0, max));
+    vf_store(top, max);
+    vf_store(mix.x, x);
+    vf_store(mix.y, y);
+    vf_store(sum, vf_fma(x, L0, vf_mul(y, l0)));
+    for (uint32_t r = 0; r < n; r++) {
+        mix.how[r] = l[r] == 0 ? MIX_NONE : L[r] == 0 ? MIX_COPY : MIX_BOTH;
+        if (mix.how[r] == MIX_NONE) continue;
+        M[r] = mix.how[r] == MIX_COPY ? m[r] : top[r];
+        L[r] = mix.how[r] == MIX_COPY ? l[r] : sum[r];
+    }
+    return mix;
+}
+
+/* Elements [col, col + count) of n rows; rows of o are o_stride apart and begin at col. */
+static void attn_mix_apply(const attn_work *w, const attn_mix *mix, uint32_t row, uint32_t n, const float *o,
+                           size_t o_stride, uint32_t col, uint32_t count)
+{
+    for (uint32_t r = 0; r < n; r++, o += o_stride) {
+        float *O = w->state_o + (size_t)(row + r) * w->dv_pad + col;
+        if (mix->how[r] == MIX_COPY) memcpy(O, o, count * sizeof *O);
+        if (mix->how[r] != MIX_BOTH) continue;
+        const VF x = vf_set1(mix->x[r]), y = vf_set1(mix->y[r]);
+        uint32_t i = 0;
+        for (; count - i >= VF_LANES; i += VF_LANES)
+            vf_store(O + i, vf_fma(x, vf_load(O + i), vf_mul(y, vf_load(o + i))));
+        if (i == count) continue;
+        vf_store_n(O + i, vf_fma(x, vf_load_n(O + i, count - i), vf_mul(y, vf_load_n(o + i, count - i))), count - i);
+    }
+}
+
 static void attn_merge_rows(const attn_work *w, uint32_t row, uint32_t n, const float *m, const float *l,
                             const float *o, size_t o_stride)
 {
-    const uint32_t dv = w->a->head_dim_v;
-    float *M = w->state_m + row, *L = w->state_l + row, x[VF_LANES], y[VF_LANES], sum[VF_LANES], top[VF_LANES];
-    const VF m0 = vf_load_n(m, n), l0 = vf_load_n(l, n), M0 = vf_load_n(M, n), L0 = vf_load_n(L, n);
-    const VF max = vf_max(m0, M0), x0 = vf_exp_bounded(vf_sub(M0, max)), y0 = vf_exp_bounded(vf_sub(m0, max));
-    vf_store(top, max);
-    vf_store(x, x0);
-    vf_store(y, y0);
-    vf_store(sum, vf_fma(x0, L0, vf_mul(y0, l0)));
-    for (uint32_t r = 0; r < n; r++) {
-        if (l[r] == 0) continue;
-        float *O = w->state_o + (size_t)(row + r) * w->dv_pad;
-        const float *part = o + r * o_stride;
-        if (L[r] == 0) {
-            M[r] = m[r];
-            L[r] = l[r];
-            memcpy(O, part, dv * sizeof *O);
-            continue;
-        }
-        M[r] = top[r];
-        L[r] = sum[r];
-        const VF xr = vf_set1(x[r]), yr = vf_set1(y[r]);
-        uint32_t i = 0;
-        for (; dv - i >= VF_LANES; i += VF_LANES) {
-            vf_store(O + i, vf_fma(xr, vf_load(O + i), vf_mul(yr, vf_load(part + i))));
-        }
-        if (i < dv)
-            vf_store_n(O + i, vf_fma(xr, vf_load_n(O + i, dv - i), vf_mul(yr, vf_load_n(part + i, dv - i))), dv - i);
-    }
+    const attn_mix mix = attn_mix_of(w, row, n, m, l);
+    attn_mix_apply(w, &mix, row, n, o, o_stride, 0, w->a->head_dim_v);
 }
 
 /* The sink, and O * (1 / L), for n rows of a tile; `row` counts from the chunk's first row `base`. */
@@ -547,12 +574,12 @@ static void attn_state_clear(const attn_work *w, uint32_t n)
     memset(w->state_o, 0, (size_t)n * w->dv_pad * sizeof(float));
 }
 
-/* Tile i of the chunk [base, base + n). */
+/* Tile i of the chunk [base, base + n). In a wide chunk all tiles are full. */
 static attn_tile attn_tile_of(const attn_work *w, uint32_t base, uint32_t n, uint32_t i)
 {
     attn_tile t = {.row = base + i * ATTN_ROWS, .query = w->queries + i * w->tile_bytes};
     t.n = n - i * ATTN_ROWS < ATTN_ROWS ? n - i * ATTN_ROWS : ATTN_ROWS;
-    t.width = t.n <= 2 ? t.n : t.n <= 4 ? 4 : 8;
+    t.width = n >= ATTN_WIDE_ROWS ? ATTN_ROWS : t.n <= 2 ? t.n : t.n <= 4 ? 4 : 8;
     return t;
 }
 
@@ -569,45 +596,167 @@ static void attn_pack_chunk(const attn_work *w, uint32_t base, uint32_t n)
     }
 }
 
-/* Part of row r of the tile, or zeros where it sees nothing (`seen` = 0: the whole tile). */
-static void attn_put_parts(const attn_work *w, const attn_tile *t, int seen, float *parts)
+/* Columns [col, col + count) of the tile's parts, from rows of o that are o_stride apart and begin at col; m and l with
+ * the first ones. Rows that see nothing give zeros. */
+static void attn_put_parts(const attn_work *w, const attn_tile *t, const float *o, size_t o_stride, uint32_t col,
+                           uint32_t count, float *parts)
 {
     const size_t size = SPARK_ATTN_PART(w->a->head_dim_v);
-    for (uint32_t r = 0; r < t->n; r++) {
+    for (uint32_t r = 0; r < t->n; r++, o += o_stride) {
         float *part = parts + (t->row + r) * size;
-        if (!seen || t->l[r] == 0) {
-            memset(part, 0, size * sizeof *part);
-            continue;
+        if (col == 0) {
+            part[0] = t->m[r];
+            part[1] = t->l[r];
         }
-        part[0] = t->m[r];
-        part[1] = t->l[r];
-        memcpy(part + 2, w->o + (size_t)r * w->dv_pad, (size - 2) * sizeof *part);
+        if (t->l[r] == 0) {
+            memset(part + 2 + col, 0, count * sizeof *part);
+        } else {
+            memcpy(part + 2 + col, o, count * sizeof *part);
+        }
+    }
+}
+
+/* Block b for one tile: merged into the state, or put into parts (of this block). */
+static void attn_tile_block(const attn_work *w, uint32_t base, attn_tile *t, uint32_t b, float *parts)
+{
+    const spark_attn_args *a = w->a;
+    const uint32_t width = attn_width_index(t->width), dv = a->head_dim_v;
+    memset(t->l, 0, sizeof t->l);
+    memset(t->m, 0, sizeof t->m);
+    if (attn_tile_range(a, t, b)) {
+        const uint32_t step = t->width <= 2 ? 128 : 64, begin = t->any_begin / step * step;
+        const uint32_t end = (t->any_end + step - 1) / step * step;
+        const uint8_t *k = a->blocks[b] + begin / SPARK_KV_GROUP * spark_kv_k_bytes(a->type, a->head_dim_k);
+        attn_scores_of[width][a->type](k, end - begin, t->query, a->head_dim_k, w->scores + begin);
+        attn_softmax(a, t, w->scores);
+        const attn_columns v = attn_block_columns(a, a->blocks[b]);
+        attn_values_of[width][a->type](&v, t, w->scores, w->o);
+    } else if (!parts) {
+        return;
+    }
+    if (parts) {
+        attn_put_parts(w, t, w->o, w->dv_pad, 0, dv, parts);
+    } else {
+        attn_merge_rows(w, t->row - base, t->n, t->m, t->l, w->o, w->dv_pad);
+    }
+}
+
+/* ---- Wide chunks: panels against all tiles --------------------------------------------------------------------- */
+
+typedef struct attn_wide {
+    attn_tile tiles[SPARK_ATTN_CHUNK / ATTN_ROWS];
+    attn_mix mixes[SPARK_ATTN_CHUNK / ATTN_ROWS];
+    uint32_t n_tiles, begin, end; /* what some row of the chunk sees of the block */
+} attn_wide;
+
+/* Keys of positions [at, at + 32) as the score kernels of *type read them; halves are widened. */
+static const uint8_t *attn_key_panel(const attn_work *w, const uint8_t *block, uint32_t at, spark_kv_type *type)
+{
+    const uint32_t dk = w->a->head_dim_k;
+    const uint8_t *k = block + at / SPARK_KV_GROUP * spark_kv_k_bytes(*type, dk);
+    if (*type != SPARK_KV_F16) return k;
+    const uint16_t *half = (const uint16_t *)(const void *)k;
+    float *to = w->k_wide;
+    for (size_t i = 0; i < (size_t)dk * SPARK_ATTN_PANEL; i += VF_LANES) vf_store(to + i, vf_load_f16(half + i));
+    *type = SPARK_KV_F32;
+    return (const uint8_t *)to;
+}
+
+/* Columns [col, col + n) of positions [begin, end), widened. */
+SPARK_INLINE void attn_widen_values(const spark_kv_type type, const attn_columns *from, uint32_t begin, uint32_t end,
+                                    uint32_t col, uint32_t n, float *to)
+{
+    for (uint32_t at = begin; at < end; at++) {
+        const uint8_t *row = from->v + at * from->stride;
+        const float *scales = from->scales + (size_t)at * from->n_scales;
+        for (uint32_t i = 0; i < n; i += VF_LANES)
+            vf_store(to + (size_t)at * n + i, attn_value(type, row, scales, col + i));
+    }
+}
+
+/* Asks for the columns from `col` on while the panel before them is worked on: their lines lie a row apart, which the
+ * hardware does not foresee. */
+static void attn_prefetch_values(const attn_columns *from, const attn_wide *c, spark_kv_type type, uint32_t col)
+{
+    const size_t at = type == SPARK_KV_F32 ? (size_t)col * 4 : type == SPARK_KV_F16 ? (size_t)col * 2 : col;
+    for (uint32_t i = c->begin; col < from->n_cols && i < c->end; i++) vf_prefetch(from->v + i * from->stride + at);
+}
+
+static attn_columns attn_value_panel(const attn_work *w, const attn_columns *from, const attn_wide *c, uint32_t col)
+{
+    attn_columns panel = {.v = (const uint8_t *)w->v_wide, .scales = w->v_wide};
+    panel.n_cols = from->n_cols - col < SPARK_ATTN_PANEL ? from->n_cols - col : SPARK_ATTN_PANEL;
+    panel.stride = panel.n_cols * sizeof(float);
+    switch (w->a->type) {
+    case SPARK_KV_F16: attn_widen_values(SPARK_KV_F16, from, c->begin, c->end, col, panel.n_cols, w->v_wide); break;
+    case SPARK_KV_Q8_0: attn_widen_values(SPARK_KV_Q8_0, from, c->begin, c->end, col, panel.n_cols, w->v_wide); break;
+    case SPARK_KV_F32: /* copied all the same: together they stay in the cache, far apart they do not */
+    case SPARK_N_KV_TYPES: attn_widen_values(SPARK_KV_F32, from, c->begin, c->end, col, panel.n_cols, w->v_wide); break;
+    }
+    return panel;
+}
+
+static void attn_wide_scores(const attn_work *w, const attn_wide *c, const uint8_t *block)
+{
+    for (uint32_t at = c->begin / SPARK_ATTN_PANEL * SPARK_ATTN_PANEL; at < c->end; at += SPARK_ATTN_PANEL) {
+        spark_kv_type type = w->a->type;
+        const uint8_t *k = attn_key_panel(w, block, at, &type);
+        for (uint32_t i = 0; i < c->n_tiles; i++) {
+            const attn_tile *t = &c->tiles[i];
+            if (t->any_end <= at || t->any_begin >= at + SPARK_ATTN_PANEL) continue;
+            float *s = w->scores + (size_t)i * ATTN_ROWS * SPARK_KV_BLOCK + at;
+            attn_scores_of[attn_width_index(ATTN_ROWS)][type](k, SPARK_ATTN_PANEL, t->query, w->a->head_dim_k, s);
+        }
+    }
+}
+
+static void attn_wide_values(const attn_work *w, const attn_wide *c, const uint8_t *block, float *parts)
+{
+    const uint32_t dv = w->a->head_dim_v, base = c->tiles[0].row;
+    const attn_columns from = attn_block_columns(w->a, block);
+    for (uint32_t col = 0; col < dv; col += SPARK_ATTN_PANEL) {
+        const attn_columns v = attn_value_panel(w, &from, c, col);
+        attn_prefetch_values(&from, c, w->a->type, col + SPARK_ATTN_PANEL);
+        const uint32_t count = dv - col < SPARK_ATTN_PANEL ? dv - col : SPARK_ATTN_PANEL;
+        for (uint32_t i = 0; i < c->n_tiles; i++) {
+            const attn_tile *t = &c->tiles[i];
+            const float *p = w->scores + (size_t)i * ATTN_ROWS * SPARK_KV_BLOCK;
+            attn_values_of[attn_width_index(ATTN_ROWS)][SPARK_KV_F32](&v, t, p, w->o);
+            if (parts) {
+                attn_put_parts(w, t, w->o, v.n_cols, col, count, parts);
+            } else {
+                attn_mix_apply(w, &c->mixes[i], t->row - base, t->n, w->o, v.n_cols, col, count);
+            }
+        }
     }
 }
 
 /* Block b for all rows of a chunk: merged into the state, or put into parts (of this block). */
 static void attn_chunk_block(const attn_work *w, uint32_t base, uint32_t n, uint32_t b, float *parts)
 {
-    attn_tile all = {.row = base, .n = 0};
-    uint32_t begin = SPARK_KV_BLOCK, end = 0;
-    for (uint32_t i = 0; i * ATTN_ROWS < n; i++) {
-        all = attn_tile_of(w, base, n, i);
-        if (!attn_tile_range(w->a, &all, b)) continue;
-        begin = all.any_begin < begin ? all.any_begin : begin;
-        end = all.any_end > end ? all.any_end : end;
-    }
-    attn_source from = {0};
-    if (begin < end) from = attn_source_of(w, b, n >= ATTN_WIDEN_ROWS, begin, end);
-    for (uint32_t i = 0; i * ATTN_ROWS < n; i++) {
-        attn_tile t = attn_tile_of(w, base, n, i);
-        const int seen = attn_tile_range(w->a, &t, b);
-        if (seen) attn_block(w, &t, &from);
-        if (parts) {
-            attn_put_parts(w, &t, seen, parts);
-        } else if (seen) {
-            attn_merge_rows(w, t.row - base, t.n, t.m, t.l, w->o, w->dv_pad);
+    attn_wide c = {.n_tiles = (n + ATTN_ROWS - 1) / ATTN_ROWS, .begin = SPARK_KV_BLOCK};
+    if (n < ATTN_WIDE_ROWS) {
+        for (uint32_t i = 0; i < c.n_tiles; i++) {
+            attn_tile t = attn_tile_of(w, base, n, i);
+            attn_tile_block(w, base, &t, b, parts);
         }
+        return;
     }
+    for (uint32_t i = 0; i < c.n_tiles; i++) {
+        attn_tile *t = &c.tiles[i];
+        *t = attn_tile_of(w, base, n, i);
+        if (!attn_tile_range(w->a, t, b)) continue;
+        c.begin = t->any_begin < c.begin ? t->any_begin : c.begin;
+        c.end = t->any_end > c.end ? t->any_end : c.end;
+    }
+    if (c.begin < c.end) attn_wide_scores(w, &c, w->a->blocks[b]);
+    if (c.begin >= c.end && !parts) return;
+    for (uint32_t i = 0; i < c.n_tiles; i++) {
+        attn_tile *t = &c.tiles[i];
+        attn_softmax(w->a, t, w->scores + (size_t)i * ATTN_ROWS * SPARK_KV_BLOCK);
+        if (!parts) c.mixes[i] = attn_mix_of(w, t->row - base, t->n, t->m, t->l);
+    }
+    attn_wide_values(w, &c, w->a->blocks[b], parts);
 }
 
 static void SPARK_K(spark_k_attn)(const spark_attn_args *a)

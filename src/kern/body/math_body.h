@@ -18,7 +18,7 @@ SPARK_INLINE VF vf_exp_bounded(VF x)
     p = vf_fma(p, r, vf_set1(SPARK_EXP_E2));
     p = vf_fma(p, r, vf_set1(1.0f));
     p = vf_fma(p, r, vf_set1(1.0f));
-    return vf_select(vf_less(x, vf_set1(SPARK_EXP_MIN)), vf_zero(), vf_scale2(p, t));
+    return vf_scale2(p, t, vf_not_less(x, vf_set1(SPARK_EXP_MIN)));
 }
 
 SPARK_INLINE VF vf_exp(VF x)

@@ -24,6 +24,8 @@ SPARK_INLINE VI vi_first(uint32_t n) { return _mm256_cmpgt_epi32(_mm256_set1_epi
 SPARK_INLINE VF vf_load_n(const float *p, uint32_t n) { return _mm256_maskload_ps(p, vi_first(n)); }
 SPARK_INLINE void vf_store_n(float *p, VF x, uint32_t n) { _mm256_maskstore_ps(p, vi_first(n), x); }
 
+SPARK_INLINE void vf_prefetch(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
+
 SPARK_INLINE VF vf_add(VF a, VF b) { return _mm256_add_ps(a, b); }
 SPARK_INLINE VF vf_sub(VF a, VF b) { return _mm256_sub_ps(a, b); }
 SPARK_INLINE VF vf_mul(VF a, VF b) { return _mm256_mul_ps(a, b); }
@@ -36,8 +38,8 @@ SPARK_INLINE VF vf_abs(VF a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a)
 SPARK_INLINE VF vf_with_sign(VF a, VF s) { return _mm256_or_ps(a, _mm256_and_ps(s, _mm256_set1_ps(-0.0f))); }
 SPARK_INLINE VF vf_neg(VF a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
 SPARK_INLINE VM vf_less(VF a, VF b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+SPARK_INLINE VM vf_not_less(VF a, VF b) { return _mm256_cmp_ps(a, b, _CMP_NLT_UQ); } /* NaN too */
 SPARK_INLINE VF vf_select(VM m, VF yes, VF no) { return _mm256_blendv_ps(no, yes, m); }
-SPARK_INLINE int vm_any(VM m) { return _mm256_movemask_ps(m) != 0; }
 
 /* x with the lanes outside [begin, end) replaced by `other`; begin <= VF_LANES, end may be larger. */
 SPARK_INLINE VF vf_keep_range(VF x, uint32_t begin, uint32_t end, VF other)
@@ -47,10 +49,11 @@ SPARK_INLINE VF vf_keep_range(VF x, uint32_t begin, uint32_t end, VF other)
     return _mm256_blendv_ps(x, other, _mm256_castsi256_ps(outside));
 }
 
-/* p * 2^n, n = the low bits of t (body/math_body.h). */
-SPARK_INLINE VF vf_scale2(VF p, VF t)
+/* p * 2^n, n = the low bits of t (body/math_body.h), or +0 in lanes that are not kept. */
+SPARK_INLINE VF vf_scale2(VF p, VF t, VM keep)
 {
-    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
+    const VI n = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
+    return _mm256_and_ps(keep, _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), n)));
 }
 
 /* j += j + 4, + 2, + 1. */

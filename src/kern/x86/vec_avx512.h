@@ -23,6 +23,8 @@ SPARK_INLINE VM vm_first(uint32_t n) { return (VM)((1u << n) - 1); }
 SPARK_INLINE VF vf_load_n(const float *p, uint32_t n) { return _mm512_maskz_loadu_ps(vm_first(n), p); }
 SPARK_INLINE void vf_store_n(float *p, VF x, uint32_t n) { _mm512_mask_storeu_ps(p, vm_first(n), x); }
 
+SPARK_INLINE void vf_prefetch(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
+
 SPARK_INLINE VF vf_add(VF a, VF b) { return _mm512_add_ps(a, b); }
 SPARK_INLINE VF vf_sub(VF a, VF b) { return _mm512_sub_ps(a, b); }
 SPARK_INLINE VF vf_mul(VF a, VF b) { return _mm512_mul_ps(a, b); }
@@ -35,8 +37,8 @@ SPARK_INLINE VF vf_abs(VF a) { return _mm512_abs_ps(a); }
 SPARK_INLINE VF vf_with_sign(VF a, VF s) { return _mm512_or_ps(a, _mm512_and_ps(s, _mm512_set1_ps(-0.0f))); }
 SPARK_INLINE VF vf_neg(VF a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
 SPARK_INLINE VM vf_less(VF a, VF b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+SPARK_INLINE VM vf_not_less(VF a, VF b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ); } /* NaN too */
 SPARK_INLINE VF vf_select(VM m, VF yes, VF no) { return _mm512_mask_blend_ps(m, no, yes); }
-SPARK_INLINE int vm_any(VM m) { return m != 0; }
 
 /* x with the lanes outside [begin, end) replaced by `other`; begin <= VF_LANES, end may be larger. */
 SPARK_INLINE VF vf_keep_range(VF x, uint32_t begin, uint32_t end, VF other)
@@ -45,10 +47,11 @@ SPARK_INLINE VF vf_keep_range(VF x, uint32_t begin, uint32_t end, VF other)
     return _mm512_mask_blend_ps((VM)(upper & ~((1u << begin) - 1)), other, x);
 }
 
-/* p * 2^n, n = the low bits of t (body/math_body.h). */
-SPARK_INLINE VF vf_scale2(VF p, VF t)
+/* p * 2^n, n = the low bits of t (body/math_body.h), or +0 in lanes that are not kept. */
+SPARK_INLINE VF vf_scale2(VF p, VF t, VM keep)
 {
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(t), 23)));
+    const VI n = _mm512_slli_epi32(_mm512_castps_si512(t), 23);
+    return _mm512_castsi512_ps(_mm512_maskz_add_epi32(keep, _mm512_castps_si512(p), n));
 }
 
 /* j += j + 8, + 4, + 2, + 1. */
