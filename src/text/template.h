@@ -34,8 +34,9 @@ void spark_rendering_free(spark_rendering *r);
 
 /* Renders with the variables of `vars` (a JSON object: messages, tools, bos_token, eos_token, add_generation_prompt, ...).
  * What is absent is undefined, but tools and documents are None, as the Hugging Face libraries hand them in.
- * `now` is what strftime_now sees (broken-down local time); NULL: a template that asks for it fails. raise_exception gives SPARK_E_REFUSED with the template's
- * message; any other failure SPARK_E_FORMAT or SPARK_E_LIMIT, with line and column. On error *out is empty. */
+ * `now` is what strftime_now sees (broken-down local time); NULL: a template that asks for it fails.
+ * raise_exception gives SPARK_E_REFUSED with the template's message; any other failure SPARK_E_FORMAT or SPARK_E_LIMIT,
+ * with line and column. On error *out is empty. */
 SPARK_MUST_CHECK spark_status spark_template_render(const spark_template *t, const json_t *vars, const struct tm *now,
                                                     spark_rendering *out, spark_err *err);
 

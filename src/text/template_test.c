@@ -355,7 +355,7 @@ static json_t *load_shared(const char *name)
     return j;
 }
 
-/* The variables of a case; a marker goes into every string of the messages, if there is one. */
+/* The variables of a case. */
 static json_t *case_vars(const json_t *conversations, const json_t *c)
 {
     const char *name = json_string_value(json_object_get(c, "conversation"));
