@@ -27,6 +27,9 @@ void spark_kern_matmul_init(spark_kern *k, spark_isa isa)
 {
     spark__matmul_init_ref(k);
 #if defined(__x86_64__)
+    if (isa < SPARK_ISA_AVX2) return;
+    spark__matmul_init_avx2(k);
+    spark__matmul_init_float_avx2(k);
     if (isa < SPARK_ISA_AVX512) return;
     spark__matmul_init_avx512(k);
     spark__matmul_init_float_avx512(k);

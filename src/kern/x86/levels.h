@@ -2,8 +2,8 @@
  * vector width; included once by the file of each level, everything static.
  * A format has one entry in l_levels_32 or l_levels_256 (32 columns of levels) and in l_head_256. `type` is a constant
  * wherever these are inlined.
- * Before the include: vi, vf and the operations l_* on them; k_traits_of; l_scale, which says how a sub-scale stands in its
- * lane. Layouts: panel.h. */
+ * Before the include: vi, vf and the operations l_* on them; k_traits_of; l_scale and l_scale_signed, which say how
+ * a sub-scale stands in its lane. Layouts: panel.h. */
 #ifndef SPARK_KERN_X86_LEVELS_H
 #define SPARK_KERN_X86_LEVELS_H
 
@@ -225,7 +225,7 @@ SPARK_INLINE void l_head_iq4xs(l_src l, uint8_t *to, size_t step)
     for (unsigned j = 0; j < 8; j++) {
         s[j] = l_or_and(l_and(l_right(low, 4 * j), l_all32(15)), l_move(high, 2 * j, 4), l_all32(0x30));
         s[j] = l_sub32(s[j], l_all32(32));
-        l_put(to + (1 + j) * step, k.wide ? s[j] : l_scale(l_and(s[j], l_all32(0xffff))));
+        l_put(to + (1 + j) * step, l_scale_signed(s[j]));
     }
     SPARK_UNROLL(4)
     for (unsigned p = 0; p < k.n_off; p++) { /* -128 * s */

@@ -58,6 +58,7 @@ SPARK_INLINE k_traits k_traits_of(spark_type type)
 #define l_sub32(a, b)        _mm512_sub_epi32(a, b)
 #define l_negative(x)        _mm512_xor_ps(x, _mm512_set1_ps(-0.0f))
 #define l_table(t, index)    _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), index)
+#define l_scale_signed(s)    (s) /* for vpmulld */
 #define l_scale(s)           (s) /* the low half of a lane; the high one must be zero for vpdpwssd */
 
 #include "kern/x86/levels.h"
