@@ -43,6 +43,8 @@ SPARK_INLINE void vf_store_n(float *p, VF x, uint32_t n)
     for (uint32_t i = 0; i < n; i++) p[i] = whole[i];
 }
 
+SPARK_INLINE void vf_prefetch(const void *p) { __builtin_prefetch(p); }
+
 SPARK_INLINE VF vf_add(VF a, VF b) { return VF_EACH_2(vaddq_f32, a, b); }
 SPARK_INLINE VF vf_sub(VF a, VF b) { return VF_EACH_2(vsubq_f32, a, b); }
 SPARK_INLINE VF vf_mul(VF a, VF b) { return VF_EACH_2(vmulq_f32, a, b); }
@@ -56,11 +58,15 @@ SPARK_INLINE VF vf_min(VF a, VF b) { return VF_EACH_2(vminq_f32, a, b); }
 SPARK_INLINE VF vf_abs(VF a) { return VF_EACH(vabsq_f32, a); }
 SPARK_INLINE VF vf_neg(VF a) { return VF_EACH(vnegq_f32, a); }
 SPARK_INLINE VM vf_less(VF a, VF b) { return (VM){vcltq_f32(a.low, b.low), vcltq_f32(a.high, b.high)}; }
+SPARK_INLINE VM vf_not_less(VF a, VF b) /* NaN too */
+{
+    const VM less = vf_less(a, b);
+    return (VM){vmvnq_u32(less.low), vmvnq_u32(less.high)};
+}
 SPARK_INLINE VF vf_select(VM m, VF yes, VF no)
 {
     return (VF){vbslq_f32(m.low, yes.low, no.low), vbslq_f32(m.high, yes.high, no.high)};
 }
-SPARK_INLINE int vm_any(VM m) { return vmaxvq_u32(vorrq_u32(m.low, m.high)) != 0; }
 /* The magnitude of a with the sign of s (a >= 0). */
 SPARK_INLINE VF vf_with_sign(VF a, VF s)
 {
@@ -80,12 +86,16 @@ SPARK_INLINE VF vf_keep_range(VF x, uint32_t begin, uint32_t end, VF other)
     return vf_select((VM){vm_range(0, begin, end), vm_range(4, begin, end)}, x, other);
 }
 
-/* p * 2^n, n = the low bits of t (body/math_body.h). */
-SPARK_INLINE float32x4_t vf_scale2_half(float32x4_t p, float32x4_t t)
+/* p * 2^n, n = the low bits of t (body/math_body.h), or +0 in lanes that are not kept. */
+SPARK_INLINE float32x4_t vf_scale2_half(float32x4_t p, float32x4_t t, uint32x4_t keep)
 {
-    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), vshlq_n_s32(vreinterpretq_s32_f32(t), 23)));
+    const uint32x4_t n = vshlq_n_u32(vreinterpretq_u32_f32(t), 23);
+    return vreinterpretq_f32_u32(vandq_u32(vaddq_u32(vreinterpretq_u32_f32(p), n), keep));
 }
-SPARK_INLINE VF vf_scale2(VF p, VF t) { return VF_EACH_2(vf_scale2_half, p, t); }
+SPARK_INLINE VF vf_scale2(VF p, VF t, VM keep)
+{
+    return (VF){vf_scale2_half(p.low, t.low, keep.low), vf_scale2_half(p.high, t.high, keep.high)};
+}
 
 /* j += j + 4, + 2, + 1. */
 SPARK_INLINE float vf_fold(VF x)
