@@ -1,18 +1,19 @@
 /* attn_scratch.h - how the attention kernels divide their scratch. Rows are worked in chunks (so that keys and values are
- * widened to float once for many rows, and the scratch has a bound), chunks in tiles of up to 8 rows. */
+ * widened to float once for many rows, and the scratch has a bound), chunks in tiles. */
 #ifndef SPARK_KERN_ATTN_SCRATCH_H
 #define SPARK_KERN_ATTN_SCRATCH_H
 
 #include "kern/kv_layout.h"
 
-#define SPARK_ATTN_CHUNK 128u /* rows */
-#define SPARK_ATTN_PANEL 32u  /* positions (keys) or columns (values) that are widened together */
-#define SPARK_ATTN_TILE  8u   /* most rows of a tile, at any level */
+#define SPARK_ATTN_CHUNK 120u /* rows: a multiple of both kinds of tile */
+#define SPARK_ATTN_TILE  8u   /* rows of a tile when few rows come (a step of decoding) */
+#define SPARK_ATTN_WIDE  6u   /* rows of a tile when many come (a prompt): leaves more registers for K and V */
+#define SPARK_ATTN_PANEL 64u  /* positions (keys) or columns (values) that are widened together */
 
 /* Offsets in bytes, each a multiple of 64. */
 typedef struct spark_attn_layout {
     size_t queries;          /* [chunk][pad(head_dim_k)] floats, or the same rows quantized */
-    size_t k_wide, v_wide;   /* panels as floats: two groups of keys, [128][32] values */
+    size_t k_wide, v_wide;   /* panels as floats: four groups of keys, [128][64] values */
     size_t scores;           /* [chunk][128] */
     size_t o;                /* [tile][pad(head_dim_v)]: one block's sums */
     size_t state_m, state_l; /* [chunk] */
@@ -30,8 +31,9 @@ static inline size_t spark__attn_take(size_t *end, size_t n_floats)
 static inline spark_attn_layout spark__attn_layout(uint32_t head_dim_k, uint32_t head_dim_v, uint32_t n_rows)
 {
     const size_t dk = spark_kv_pad(head_dim_k), dv = spark_kv_pad(head_dim_v);
-    const size_t tiles = ((size_t)n_rows + SPARK_ATTN_TILE - 1) / SPARK_ATTN_TILE;
-    const size_t rows = tiles * SPARK_ATTN_TILE < SPARK_ATTN_CHUNK ? tiles * SPARK_ATTN_TILE : SPARK_ATTN_CHUNK;
+    const size_t both = SPARK_ATTN_TILE * SPARK_ATTN_WIDE / 2; /* whole tiles of either kind */
+    const size_t whole = ((size_t)n_rows + both - 1) / both * both;
+    const size_t rows = whole < SPARK_ATTN_CHUNK ? whole : SPARK_ATTN_CHUNK;
     spark_attn_layout l = {0};
     l.queries = spark__attn_take(&l.bytes, rows * dk);
     l.k_wide = spark__attn_take(&l.bytes, SPARK_ATTN_PANEL * dk);

@@ -1,14 +1,15 @@
 /* attn_body.h - keys, values and attention a vector at a time; included once by each level's attn_LEVEL.c behind its
- * vec_LEVEL.h and two choices: ATTN_ROWS, the rows of a full tile, and ATTN_ACCS, the accumulators that registers hold.
+ * vec_LEVEL.h and a choice: ATTN_NV_R, how many vectors stand beside R rows in registers (R * NV accumulators, NV of K
+ * or V, one broadcast), and the same for Q8_0 keys, whose integer sums need as many registers again.
  *
- * A tile is 1, 2, 4 or 8 rows (filled up with zero rows). For one block it goes through three steps:
+ * A tile is 1, 2, 4, 6 or 8 rows (filled up with zero rows). For one block it goes through three steps:
  *   scores   lanes = positions; every K vector serves all rows, each score is its own chain over the head dimension
  *   softmax  a row at a time: scale, cap, m, p, l
  *   values   lanes = elements of the head; every V vector serves all rows, each element is its own chain over positions
  * Positions outside a row's range: their scores are computed and become -infinity, so p = +0; their values are skipped
  * by comparing (in `values`, positions that all rows of a tile see take the fast loop).
  * With few rows, conversion to float happens on the way. With many, all tiles of a chunk go through each step together,
- * against a panel of 32 positions (keys) or 32 columns (values) that is converted once and stays in the first cache. */
+ * against a panel of 64 positions (keys) or 64 columns (values) that is converted once and stays in the first cache. */
 #include "base/spark_limits.h"
 #include "kern/attn_scratch.h"
 #include "kern/body/math_body.h"
@@ -17,19 +18,20 @@
 #include <string.h>
 
 #define ATTN_WIDE_ROWS 16u                     /* from so many rows on, panels pay */
+#define ATTN_MAX_ACCS  24u                     /* the largest R * NV */
 #define ATTN_VECTORS   (32u / VF_LANES)        /* of one 32-lane sum */
 #define ATTN_Q8_WORDS  (2u + SPARK_KV_QK / 4u) /* a quantized query block of one row: bias, scale, 8 x 4 levels */
 
 typedef struct attn_work {
     const spark_attn_args *a;
     uint32_t dv_pad;
-    size_t tile_bytes; /* of the packed queries of one full tile */
+    size_t query_bytes; /* of one packed row */
     uint8_t *queries;
     float *k_wide, *v_wide, *scores, *o, *state_m, *state_l, *state_o;
 } attn_work;
 
 typedef struct attn_tile {
-    uint32_t row, n, width; /* first row of args, rows, rows with padding: 1, 2, 4 or 8 */
+    uint32_t row, n, width; /* first row of args, rows, rows with padding: 1, 2, 4, 6 or 8 */
     const void *query;
     uint32_t begin[SPARK_ATTN_TILE], end[SPARK_ATTN_TILE]; /* what each row sees of the block; none: begin = end */
     uint32_t any_begin, any_end, all_begin, all_end;       /* what some row sees, what all of them see */
@@ -120,34 +122,13 @@ static int SPARK_K(spark_k_kv_store)(spark_kv_type type, uint32_t dk, uint32_t d
 /* ---- Queries --------------------------------------------------------------------------------------------------- */
 
 /* Float types: [dim][width]. Q8_0: for each 32 dims [width] bias, [width] scale, [8][width] words of four levels. */
-/* VF_LANES elements of R rows (a power of two) to [element][R]: each round interleaves the rows half the list apart. */
-SPARK_INLINE void attn_interleave(const uint32_t R, const float *const *rows, float *to)
-{
-    VF v[SPARK_ATTN_TILE], z[SPARK_ATTN_TILE];
-    for (uint32_t r = 0; r < R; r++) v[r] = vf_load(rows[r]);
-    for (uint32_t streams = R, n = 1; streams > 1; streams /= 2, n *= 2) { /* streams of n vectors each */
-        for (uint32_t i = 0; i < streams / 2; i++) {
-            for (uint32_t j = 0; j < n; j++) {
-                vf_zip(v[i * n + j], v[(i + streams / 2) * n + j], &z[(i * n + j) * 2], &z[(i * n + j) * 2 + 1]);
-            }
-        }
-        for (uint32_t i = 0; i < R; i++) v[i] = z[i];
-    }
-    for (uint32_t r = 0; r < R; r++) vf_store(to + r * VF_LANES, v[r]);
-}
-
 static void attn_pack_float(const attn_work *w, const attn_tile *t, float *to)
 {
     const spark_attn_args *a = w->a;
     const float *rows[SPARK_ATTN_TILE] = {0};
-    uint32_t i = 0;
     for (uint32_t r = 0; r < t->n; r++) rows[r] = a->q + a->q_offset[t->row + r];
-    for (; t->n == ATTN_ROWS && a->head_dim_k - i >= VF_LANES; i += VF_LANES) {
-        attn_interleave(ATTN_ROWS, rows, to + (size_t)i * ATTN_ROWS);
-        for (uint32_t r = 0; r < ATTN_ROWS; r++) rows[r] += VF_LANES;
-    }
     for (uint32_t r = 0; r < t->width; r++) {
-        for (uint32_t k = i; k < a->head_dim_k; k++) to[(size_t)k * t->width + r] = r < t->n ? rows[r][k - i] : 0.0f;
+        for (uint32_t k = 0; k < a->head_dim_k; k++) to[(size_t)k * t->width + r] = r < t->n ? rows[r][k] : 0.0f;
     }
 }
 
@@ -186,7 +167,7 @@ SPARK_INLINE void attn_scores_float(const uint32_t R, const uint32_t NV, const i
                                     const float *q, float *s)
 {
     const size_t size = half ? 2 : 4, group = SPARK_KV_GROUP * size * dk;
-    VF acc[ATTN_ACCS], kv[8];
+    VF acc[ATTN_MAX_ACCS], kv[8];
     for (uint32_t i = 0; i < R * NV; i++) acc[i] = vf_zero();
     for (uint32_t d = 0; d < dk; d++) {
         for (uint32_t j = 0; j < NV; j++) {
@@ -210,12 +191,12 @@ SPARK_INLINE void attn_scores_q8(const uint32_t R, const uint32_t NV, const uint
                                  float *s)
 {
     const size_t group = spark_kv_k_bytes(SPARK_KV_Q8_0, dk);
-    VF sum[ATTN_ACCS];
+    VF sum[ATTN_MAX_ACCS];
     for (uint32_t i = 0; i < R * NV; i++) sum[i] = vf_zero();
     for (uint32_t begin = 0; begin < dk; begin += SPARK_KV_QK) {
         const uint32_t quads = (dk - begin < SPARK_KV_QK ? dk - begin + 3 : SPARK_KV_QK) / 4;
         const uint8_t *levels = k + SPARK_KV_GROUP * sizeof(float);
-        VI acc[ATTN_ACCS];
+        VI acc[ATTN_MAX_ACCS];
         for (uint32_t r = 0; r < R; r++) {
             for (uint32_t j = 0; j < NV; j++) acc[r * NV + j] = vi_set1(q[r]);
         }
@@ -348,7 +329,7 @@ typedef struct attn_columns {
 SPARK_INLINE void attn_values_cols(const uint32_t R, const uint32_t NV, const spark_kv_type type,
                                    const attn_columns *from, const attn_tile *t, uint32_t col, const float *p, float *o)
 {
-    VF acc[ATTN_ACCS];
+    VF acc[ATTN_MAX_ACCS];
     for (uint32_t i = 0; i < R * NV; i++) acc[i] = vf_zero();
     for (uint32_t at = t->any_begin; at < t->any_end;) {
         /* Up to all_begin and from all_end on, some rows do not see a position. */
@@ -399,40 +380,37 @@ SPARK_INLINE void attn_values(const uint32_t R, const uint32_t NV, const spark_k
 typedef void attn_scores_fn(const uint8_t *k, uint32_t n, const void *q, uint32_t dk, float *s);
 typedef void attn_values_fn(const attn_columns *from, const attn_tile *t, const float *p, float *o);
 
-#define ATTN_MIN(a, b) ((a) < (b) ? (a) : (b))
-#define ATTN_DEFINE_TYPE(R, NV_K, name, type)                                                                          \
+#define ATTN_DEFINE_TYPE(R, NV_K, NV_V, name, type)                                                                    \
     static void attn_scores_##name##_##R(const uint8_t *k, uint32_t n, const void *q, uint32_t dk, float *s)           \
     {                                                                                                                  \
         attn_scores(R, NV_K, type, k, n, q, dk, s);                                                                    \
     }                                                                                                                  \
     static void attn_values_##name##_##R(const attn_columns *from, const attn_tile *t, const float *p, float *o)       \
     {                                                                                                                  \
-        attn_values(R, ATTN_MIN(8u, ATTN_ACCS / R), type, from, t, p, o);                                              \
+        attn_values(R, NV_V, type, from, t, p, o);                                                                     \
     }
 #define ATTN_DEFINE(R)                                                                                                 \
-    ATTN_DEFINE_TYPE(R, ATTN_MIN(8u, ATTN_ACCS / R), f32, SPARK_KV_F32)                                                \
-    ATTN_DEFINE_TYPE(R, ATTN_MIN(8u, ATTN_ACCS / R), f16, SPARK_KV_F16)                                                \
-    ATTN_DEFINE_TYPE(R, ATTN_MIN(8u, ATTN_ACCS / R / 2u), q8, SPARK_KV_Q8_0)
-#define ATTN_LIST_SCORES(R)                                                                                            \
-    {                                                                                                                  \
-        attn_scores_f32_##R, attn_scores_f16_##R, attn_scores_q8_##R                                                   \
-    }
-#define ATTN_LIST_VALUES(R)                                                                                            \
-    {                                                                                                                  \
-        attn_values_f32_##R, attn_values_f16_##R, attn_values_q8_##R                                                   \
-    }
+    ATTN_DEFINE_TYPE(R, ATTN_NV_##R, ATTN_NV_##R, f32, SPARK_KV_F32)                                                   \
+    ATTN_DEFINE_TYPE(R, ATTN_NV_##R, ATTN_NV_##R, f16, SPARK_KV_F16)                                                   \
+    ATTN_DEFINE_TYPE(R, ATTN_NV_Q8_##R, ATTN_NV_##R, q8, SPARK_KV_Q8_0)
 
 ATTN_DEFINE(1)
 ATTN_DEFINE(2)
 ATTN_DEFINE(4)
-#if ATTN_ROWS == 8
+ATTN_DEFINE(6)
 ATTN_DEFINE(8)
-#define ATTN_LISTS(L) L(1), L(2), L(4), L(8)
-#else
-#define ATTN_LISTS(L) L(1), L(2), L(4)
-#endif
-static attn_scores_fn *const attn_scores_of[][SPARK_N_KV_TYPES] = {ATTN_LISTS(ATTN_LIST_SCORES)};
-static attn_values_fn *const attn_values_of[][SPARK_N_KV_TYPES] = {ATTN_LISTS(ATTN_LIST_VALUES)};
+
+/* Of half the width (1, 2, 4, 6, 8) and the type. */
+#define ATTN_LIST(what, R)                                                                                             \
+    {                                                                                                                  \
+        attn_##what##_f32_##R, attn_##what##_f16_##R, attn_##what##_q8_##R                                             \
+    }
+#define ATTN_LISTS(what)                                                                                               \
+    {                                                                                                                  \
+        ATTN_LIST(what, 1), ATTN_LIST(what, 2), ATTN_LIST(what, 4), ATTN_LIST(what, 6), ATTN_LIST(what, 8)             \
+    }
+static attn_scores_fn *const attn_scores_of[][SPARK_N_KV_TYPES] = ATTN_LISTS(scores);
+static attn_values_fn *const attn_values_of[][SPARK_N_KV_TYPES] = ATTN_LISTS(values);
 
 /* ---- One block ------------------------------------------------------------------------------------------------- */
 
@@ -459,8 +437,6 @@ static int attn_tile_range(const spark_attn_args *a, attn_tile *t, uint32_t b)
     if (t->all_begin >= t->all_end) t->all_begin = t->all_end = t->any_end;
     return t->any_begin < t->any_end;
 }
-
-static uint32_t attn_width_index(uint32_t width) { return width == 8 ? 3 : width / 2; } /* 1, 2, 4, 8 -> 0, 1, 2, 3 */
 
 static attn_columns attn_block_columns(const spark_attn_args *a, const uint8_t *block)
 {
@@ -555,7 +531,7 @@ static attn_work attn_work_init(const spark_attn_args *a)
     const spark_attn_layout l = spark__attn_layout(a->head_dim_k, a->head_dim_v, a->n_rows);
     uint8_t *s = a->scratch;
     attn_work w = {.a = a, .dv_pad = spark_kv_pad(a->head_dim_v), .queries = s + l.queries};
-    w.tile_bytes = (size_t)ATTN_ROWS * spark_kv_pad(a->head_dim_k) * sizeof(float);
+    w.query_bytes = spark_kv_pad(a->head_dim_k) * sizeof(float);
     w.k_wide = (float *)(void *)(s + l.k_wide);
     w.v_wide = (float *)(void *)(s + l.v_wide);
     w.scores = (float *)(void *)(s + l.scores);
@@ -574,20 +550,24 @@ static void attn_state_clear(const attn_work *w, uint32_t n)
     memset(w->state_o, 0, (size_t)n * w->dv_pad * sizeof(float));
 }
 
-/* Tile i of the chunk [base, base + n). In a wide chunk all tiles are full. */
+static uint32_t attn_tile_rows(uint32_t n) { return n >= ATTN_WIDE_ROWS ? SPARK_ATTN_WIDE : SPARK_ATTN_TILE; }
+
+/* Tile i of the chunk [base, base + n). In a wide chunk the last one too is filled up. */
 static attn_tile attn_tile_of(const attn_work *w, uint32_t base, uint32_t n, uint32_t i)
 {
-    attn_tile t = {.row = base + i * ATTN_ROWS, .query = w->queries + i * w->tile_bytes};
-    t.n = n - i * ATTN_ROWS < ATTN_ROWS ? n - i * ATTN_ROWS : ATTN_ROWS;
-    t.width = n >= ATTN_WIDE_ROWS ? ATTN_ROWS : t.n <= 2 ? t.n : t.n <= 4 ? 4 : 8;
+    const uint32_t rows = attn_tile_rows(n), left = n - i * rows;
+    attn_tile t = {.row = base + i * rows, .query = w->queries + i * rows * w->query_bytes};
+    t.n = left < rows ? left : rows;
+    t.width = rows == SPARK_ATTN_WIDE ? rows : t.n <= 2 ? t.n : (t.n + 1) / 2 * 2;
     return t;
 }
 
 static void attn_pack_chunk(const attn_work *w, uint32_t base, uint32_t n)
 {
-    for (uint32_t i = 0; i * ATTN_ROWS < n; i++) {
+    const uint32_t rows = attn_tile_rows(n);
+    for (uint32_t i = 0; i * rows < n; i++) {
         const attn_tile t = attn_tile_of(w, base, n, i);
-        void *to = w->queries + i * w->tile_bytes;
+        void *to = w->queries + i * rows * w->query_bytes;
         if (w->a->type == SPARK_KV_Q8_0) {
             attn_pack_q8(w, &t, to);
         } else {
@@ -620,7 +600,7 @@ static void attn_put_parts(const attn_work *w, const attn_tile *t, const float *
 static void attn_tile_block(const attn_work *w, uint32_t base, attn_tile *t, uint32_t b, float *parts)
 {
     const spark_attn_args *a = w->a;
-    const uint32_t width = attn_width_index(t->width), dv = a->head_dim_v;
+    const uint32_t width = t->width / 2, dv = a->head_dim_v;
     memset(t->l, 0, sizeof t->l);
     memset(t->m, 0, sizeof t->m);
     if (attn_tile_range(a, t, b)) {
@@ -644,8 +624,8 @@ static void attn_tile_block(const attn_work *w, uint32_t base, attn_tile *t, uin
 /* ---- Wide chunks: panels against all tiles --------------------------------------------------------------------- */
 
 typedef struct attn_wide {
-    attn_tile tiles[SPARK_ATTN_CHUNK / ATTN_ROWS];
-    attn_mix mixes[SPARK_ATTN_CHUNK / ATTN_ROWS];
+    attn_tile tiles[SPARK_ATTN_CHUNK / SPARK_ATTN_WIDE];
+    attn_mix mixes[SPARK_ATTN_CHUNK / SPARK_ATTN_WIDE];
     uint32_t n_tiles, begin, end; /* what some row of the chunk sees of the block */
 } attn_wide;
 
@@ -704,8 +684,8 @@ static void attn_wide_scores(const attn_work *w, const attn_wide *c, const uint8
         for (uint32_t i = 0; i < c->n_tiles; i++) {
             const attn_tile *t = &c->tiles[i];
             if (t->any_end <= at || t->any_begin >= at + SPARK_ATTN_PANEL) continue;
-            float *s = w->scores + (size_t)i * ATTN_ROWS * SPARK_KV_BLOCK + at;
-            attn_scores_of[attn_width_index(ATTN_ROWS)][type](k, SPARK_ATTN_PANEL, t->query, w->a->head_dim_k, s);
+            float *s = w->scores + (size_t)i * SPARK_ATTN_WIDE * SPARK_KV_BLOCK + at;
+            attn_scores_of[SPARK_ATTN_WIDE / 2][type](k, SPARK_ATTN_PANEL, t->query, w->a->head_dim_k, s);
         }
     }
 }
@@ -720,8 +700,8 @@ static void attn_wide_values(const attn_work *w, const attn_wide *c, const uint8
         const uint32_t count = dv - col < SPARK_ATTN_PANEL ? dv - col : SPARK_ATTN_PANEL;
         for (uint32_t i = 0; i < c->n_tiles; i++) {
             const attn_tile *t = &c->tiles[i];
-            const float *p = w->scores + (size_t)i * ATTN_ROWS * SPARK_KV_BLOCK;
-            attn_values_of[attn_width_index(ATTN_ROWS)][SPARK_KV_F32](&v, t, p, w->o);
+            const float *p = w->scores + (size_t)i * SPARK_ATTN_WIDE * SPARK_KV_BLOCK;
+            attn_values_of[SPARK_ATTN_WIDE / 2][SPARK_KV_F32](&v, t, p, w->o);
             if (parts) {
                 attn_put_parts(w, t, w->o, v.n_cols, col, count, parts);
             } else {
@@ -734,7 +714,8 @@ static void attn_wide_values(const attn_work *w, const attn_wide *c, const uint8
 /* Block b for all rows of a chunk: merged into the state, or put into parts (of this block). */
 static void attn_chunk_block(const attn_work *w, uint32_t base, uint32_t n, uint32_t b, float *parts)
 {
-    attn_wide c = {.n_tiles = (n + ATTN_ROWS - 1) / ATTN_ROWS, .begin = SPARK_KV_BLOCK};
+    const uint32_t rows = attn_tile_rows(n);
+    attn_wide c = {.n_tiles = (n + rows - 1) / rows, .begin = SPARK_KV_BLOCK};
     if (n < ATTN_WIDE_ROWS) {
         for (uint32_t i = 0; i < c.n_tiles; i++) {
             attn_tile t = attn_tile_of(w, base, n, i);
@@ -753,7 +734,7 @@ static void attn_chunk_block(const attn_work *w, uint32_t base, uint32_t n, uint
     if (c.begin >= c.end && !parts) return;
     for (uint32_t i = 0; i < c.n_tiles; i++) {
         attn_tile *t = &c.tiles[i];
-        attn_softmax(w->a, t, w->scores + (size_t)i * ATTN_ROWS * SPARK_KV_BLOCK);
+        attn_softmax(w->a, t, w->scores + (size_t)i * SPARK_ATTN_WIDE * SPARK_KV_BLOCK);
         if (!parts) c.mixes[i] = attn_mix_of(w, t->row - base, t->n, t->m, t->l);
     }
     attn_wide_values(w, &c, w->a->blocks[b], parts);
