@@ -7,7 +7,7 @@
 #include "../bench/limits.h"
 #include "api/api_internal.h"
 
-enum { BENCH_MAX_REPS = 1000, BENCH_STEP = 512 /* tokens of one step of a prompt */ };
+enum { BENCH_MAX_REPS = 1000, BENCH_STEP = 512 /* tokens of one step of a prompt */, BENCH_WARM = 128 };
 
 /* What is to be measured. */
 typedef struct bench_plan {
@@ -28,6 +28,7 @@ typedef struct bench_work {
 typedef struct bench_result {
     char name[48];           /* "pp512", "tg128@16", "tg32+8192" */
     double median, min, max; /* tokens a second, of all sequences */
+    double cpu_median;       /* tokens a second of processor time, all threads together */
     double gmacs, gbytes;    /* GMAC/s and GB/s that the median amounts to */
     double fraction;         /* of the nearer limit; 0 = unknown */
     bool by_memory;          /* that limit is memory, not arithmetic */

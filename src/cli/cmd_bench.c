@@ -96,7 +96,7 @@ static int bench_print_json(const spark_model *m, const spark_description *d, co
                  "%s{\"test\":\"%s\",\"median_tps\":%.3f,\"min_tps\":%.3f,\"max_tps\":%.3f,\"threads\":%" PRIu32
                  ",\"reps\":%" PRIu32,
                  i ? "," : "", r->name, r->median, r->min, r->max, n_threads, bench_reps);
-        cli_putf(&o, ",\"gmacs\":%.2f,\"gbs\":%.2f", r->gmacs, r->gbytes);
+        cli_putf(&o, ",\"cpu_tps\":%.3f,\"gmacs\":%.2f,\"gbs\":%.2f", r->cpu_median, r->gmacs, r->gbytes);
         if (r->fraction > 0)
             cli_putf(&o, ",\"limit\":\"%s\",\"limit_fraction\":%.4f", r->by_memory ? "memory" : "arithmetic",
                      r->fraction);
