@@ -22,7 +22,7 @@ def architecture_keys(cfg):
         ("general.name", STRING, "SPARK demo (tiny stories)"),
         ("general.description", STRING, "A very small teller of children's stories, trained from scratch on a 2 MB sample "
                                         "of TinyStories. For trying the runtime without a download; it knows nothing else."),
-        ("general.license", STRING, "cdla-sharing-1.0"),
+        ("general.license", STRING, "CDLA-Sharing-1.0"),
         ("general.quantization_version", U32, 2),
         ("general.file_type", U32, FILE_TYPE_Q8_0),
         ("llama.vocab_size", U32, cfg["vocab"]),

@@ -44,19 +44,6 @@ def loss_of(model, rows, reduction="mean"):
     return F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), ignore_index=-1, reduction=reduction)
 
 
-def distil_loss(model, teachers, rows, share):
-    """`share` of the target is the teachers' mean opinion, the rest is the text (Timiryasov & Tastet 2023)."""
-    there = rows[:, 1:].flatten() >= 0
-    ids, target = rows[:, :-1].clamp(min=0), rows[:, 1:].flatten()[there]
-    logits = model(ids).flatten(0, 1)[there]
-    if not teachers:
-        return F.cross_entropy(logits, target)
-    with torch.no_grad():
-        wanted = sum(t(ids).flatten(0, 1)[there].softmax(-1) for t in teachers) * (share / len(teachers))
-        wanted[torch.arange(len(target)), target] += 1 - share
-    return F.cross_entropy(logits, wanted)
-
-
 def validate(model, rows, n_bytes):
     """(nats per token, bits per byte) over whole held-out stories, </s> included."""
     model.eval()
@@ -110,13 +97,6 @@ def rate(step, steps, warmup=100):
     return 0.02 + 0.49 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def load(folder):
-    """The model an earlier run left, for reading only."""
-    model = Llama(CONFIG, dtype=torch.bfloat16)
-    model.load_state_dict(torch.load(os.path.join(folder, "best.pt")))
-    return model.eval()
-
-
 def prepare(args):
     """Trains the vocabulary, encodes both parts; returns (train rows, valid rows, bytes of valid)."""
     train, valid = corpus.load(args.data)
@@ -138,13 +118,12 @@ def run(args):
     rows, valid, n_bytes = prepare(args)
     model, average = Llama(CONFIG, args.dropout, torch.bfloat16), Llama(CONFIG, dtype=torch.bfloat16)
     average.load_state_dict(model.state_dict())
-    teachers = [load(folder) for folder in args.teacher]
     opts = optimizers(model, args)
     full = [[g["lr"] for g in o.param_groups] for o in opts]
     steps = args.epochs * len(list(batches(rows, args.batch, random.Random(0))))
     print(f"parameters {sum(p.numel() for p in model.parameters())}, stories {len(rows)}+{len(valid)}, "
           f"tokens {sum(map(len, rows))}+{sum(map(len, valid))}, steps {steps}", flush=True)
-    step, best, start, seen = 0, math.inf, time.time(), 0.0
+    step, best, start = 0, math.inf, time.time()
     for epoch in range(args.epochs):
         losses = []
         model.drop.refill(model.dtype)
@@ -152,7 +131,7 @@ def run(args):
             for o, lrs in zip(opts, full):
                 for g, lr in zip(o.param_groups, lrs):
                     g["lr"] = lr * rate(step, steps)
-            loss = distil_loss(model, teachers, batch, args.share)
+            loss = loss_of(model, batch)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for o in opts:
@@ -180,17 +159,14 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     corpus.add_data_argument(p)
     p.add_argument("--out", required=True, help="folder for tokenizer.json and best.pt, made if missing")
-    p.add_argument("--epochs", type=int, default=20)
+    p.add_argument("--epochs", type=int, default=16, help="passes over the text (default 16)")
     p.add_argument("--batch", type=int, default=4096, help="tokens per step (default 4096)")
     p.add_argument("--lr", type=float, default=0.02, help="Muon's rate (default 0.02)")
     p.add_argument("--embd-lr", type=float, default=0.004, help="AdamW's rate (default 0.004)")
     p.add_argument("--decay", type=float, default=0.1, help="weight decay of the matrices (default 0.1)")
     p.add_argument("--embd-decay", type=float, default=0.1, help="weight decay of the embedding (default 0.1)")
-    p.add_argument("--dropout", type=float, default=0.15)
+    p.add_argument("--dropout", type=float, default=0.15, help="share of values dropped (default 0.15)")
     p.add_argument("--average", type=float, default=0.995, help="decay of the weight average (default 0.995)")
-    p.add_argument("--teacher", action="append", default=[], metavar="DIR",
-                   help="folder of an earlier run to learn from as well; may be given more than once")
-    p.add_argument("--share", type=float, default=0.5, help="share of the teachers in the target (default 0.5)")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--seed", type=int, default=1)
     args = p.parse_args()
