@@ -1,7 +1,7 @@
 """Logits of other engines: every architecture and every weight format, with f16 and with f32 keys and values."""
 import array, json, re, subprocess, sys, tempfile, unittest
 
-from support import DATA, SPARK, needs_data, spark, spark_json
+from support import DATA, ROOT, SPARK, needs_data, spark, spark_json
 
 FAMILIES = 'llama,mixtral,qwen2,qwen3,phi3,gemma2,gemma3,quant-'
 REFUSED = ['bert-mean', 'command-r', 'deepseek2-lite', 'falcon', 'gemma', 'glm4', 'gpt-oss', 'gpt2', 'olmo2', 'phi2', 'smollm3', 'starcoder2']
@@ -74,6 +74,31 @@ class TrainedModels(unittest.TestCase):
                     self.assertEqual(code, 0, err)
                     x = array.array('f', out.read()[-4 * len(case['logits']):])
                 self.assertLess(max(abs(a - b) for a, b in zip(x, case['logits'])), 1e-3, (name, case['prompt']))
+
+
+class DemoModel(unittest.TestCase):
+    """The embedded model against float64 on its dequantized weights (tools/demo-model/expected.json): needs no shared data.
+    Activations are rounded to int8, so logits differ; the bounds are about twice what was measured."""
+
+    with open(ROOT / 'tools/demo-model/expected.json') as f:
+        expected = json.load(f)
+
+    def test_greedy_text_agrees_until_two_logits_are_nearly_equal(self):
+        for case in self.expected['cases']:
+            got = spark_json('run', case['prompt'], '--temp', 0, '-n', len(case['greedy']), '--kv', 'f32', '--json')
+            self.assertEqual(got['prompt_ids'], case['ids'])
+            for mine, want, margin in zip(got['ids'], case['greedy'], case['margins']):
+                if mine != want:
+                    self.assertLess(margin, 0.25, case['prompt'])
+                    break
+
+    def test_likelihoods_agree(self):
+        for case in self.expected['nll']:
+            with tempfile.NamedTemporaryFile() as text:
+                text.write(case['text'].encode())
+                text.flush()
+                got = spark_json('score', ROOT / 'tools/demo-model/demo-model.gguf', text.name, '--kv', 'f32', '--json')
+            self.assertAlmostEqual(got['mean_nll'], case['mean_nll'], delta=0.005)
 
 
 if __name__ == '__main__':
