@@ -122,13 +122,32 @@ static int SPARK_K(spark_k_kv_store)(spark_kv_type type, uint32_t dk, uint32_t d
 /* ---- Queries --------------------------------------------------------------------------------------------------- */
 
 /* Float types: [dim][width]. Q8_0: for each 32 dims [width] bias, [width] scale, [8][width] words of four levels. */
+/* VF_LANES dims of 8 rows to [dim][8]: three rounds, each interleaving the rows half the list apart. */
+SPARK_INLINE void attn_interleave(const float *const rows[SPARK_ATTN_TILE], uint32_t dim, float *to)
+{
+    VF a[SPARK_ATTN_TILE], b[SPARK_ATTN_TILE];
+    for (uint32_t r = 0; r < 8; r++) a[r] = vf_load(rows[r] + dim);
+    for (uint32_t r = 0; r < 4; r++) vf_zip(a[r], a[r + 4], &b[2 * r], &b[2 * r + 1]); /* 4 streams of 2 vectors */
+    for (uint32_t r = 0; r < 4; r++) vf_zip(b[r], b[r + 4], &a[2 * r], &a[2 * r + 1]); /* 2 streams of 4 */
+    for (uint32_t r = 0; r < 4; r++) vf_zip(a[r], a[r + 4], &b[2 * r], &b[2 * r + 1]);
+    for (uint32_t r = 0; r < 8; r++) vf_store(to + r * VF_LANES, b[r]);
+}
+
 static void attn_pack_float(const attn_work *w, const attn_tile *t, float *to)
 {
     const spark_attn_args *a = w->a;
-    const float *rows[SPARK_ATTN_TILE] = {0};
-    for (uint32_t r = 0; r < t->n; r++) rows[r] = a->q + a->q_offset[t->row + r];
+    const float *rows[SPARK_ATTN_TILE];
+    uint32_t done = 0;
+    for (uint32_t r = 0; r < SPARK_ATTN_TILE; r++) rows[r] = a->q + a->q_offset[t->row + (r < t->n ? r : 0)];
+    for (; t->n == SPARK_ATTN_WIDE && a->head_dim_k - done >= VF_LANES; done += VF_LANES) {
+        float eight[VF_LANES * SPARK_ATTN_TILE];
+        attn_interleave(rows, done, eight);
+        for (uint32_t i = 0; i < VF_LANES; i++) {
+            memcpy(to + (size_t)(done + i) * SPARK_ATTN_WIDE, eight + i * 8, SPARK_ATTN_WIDE * sizeof *to);
+        }
+    }
     for (uint32_t r = 0; r < t->width; r++) {
-        for (uint32_t k = 0; k < a->head_dim_k; k++) to[(size_t)k * t->width + r] = r < t->n ? rows[r][k] : 0.0f;
+        for (uint32_t i = done; i < a->head_dim_k; i++) to[(size_t)i * t->width + r] = r < t->n ? rows[r][i] : 0.0f;
     }
 }
 
@@ -329,31 +348,29 @@ typedef struct attn_columns {
 SPARK_INLINE void attn_values_cols(const uint32_t R, const uint32_t NV, const spark_kv_type type,
                                    const attn_columns *from, const attn_tile *t, uint32_t col, const float *p, float *o)
 {
-    VF acc[ATTN_MAX_ACCS];
+    VF acc[ATTN_MAX_ACCS], v[8];
     for (uint32_t i = 0; i < R * NV; i++) acc[i] = vf_zero();
     for (uint32_t at = t->any_begin; at < t->any_end;) {
         /* Up to all_begin and from all_end on, some rows do not see a position. */
         const int all = at >= t->all_begin && at < t->all_end;
         const uint32_t end = at < t->all_begin ? t->all_begin : all ? t->all_end : t->any_end;
         const uint8_t *row = from->v + at * from->stride;
-        const float *scales = from->scales + (size_t)at * from->n_scales;
-        for (; all && at < end; at++) {
-            VF v[8];
+        const float *scales = from->scales + (size_t)at * from->n_scales, *x = p + at;
+        for (; all && x < p + end; x++) {
             for (uint32_t j = 0; j < NV; j++) v[j] = attn_value(type, row, scales, col + j * VF_LANES);
             for (uint32_t r = 0; r < R; r++) {
-                const VF x = vf_set1(p[r * SPARK_KV_BLOCK + at]);
-                for (uint32_t j = 0; j < NV; j++) acc[r * NV + j] = vf_fma(x, v[j], acc[r * NV + j]);
+                const VF xr = vf_set1(x[r * SPARK_KV_BLOCK]);
+                for (uint32_t j = 0; j < NV; j++) acc[r * NV + j] = vf_fma(xr, v[j], acc[r * NV + j]);
             }
             row += from->stride;
             scales += from->n_scales;
         }
-        for (; at < end; at++) {
-            VF v[8];
+        for (at = all ? end : at; at < end; at++) {
             for (uint32_t j = 0; j < NV; j++) v[j] = attn_value(type, row, scales, col + j * VF_LANES);
             for (uint32_t r = 0; r < R; r++) {
                 if (at < t->begin[r] || at >= t->end[r]) continue;
-                const VF x = vf_set1(p[r * SPARK_KV_BLOCK + at]);
-                for (uint32_t j = 0; j < NV; j++) acc[r * NV + j] = vf_fma(x, v[j], acc[r * NV + j]);
+                const VF xr = vf_set1(p[r * SPARK_KV_BLOCK + at]);
+                for (uint32_t j = 0; j < NV; j++) acc[r * NV + j] = vf_fma(xr, v[j], acc[r * NV + j]);
             }
             row += from->stride;
             scales += from->n_scales;
