@@ -162,7 +162,8 @@ static void test_norms_agree_with_double(void **state)
         const uint32_t n = sizes[s];
         test_fill(x, n, 3), test_fill(w, n, 1), test_fill(b, n, 1);
         double sum = 0, square = 0, var = 0;
-        for (uint32_t i = 0; i < n; i++) sum += (double)x[i], square += (double)x[i] * (double)x[i];
+        for (uint32_t i = 0; i < n; i++) sum += (double)x[i];
+        for (uint32_t i = 0; i < n; i++) square += (double)x[i] * (double)x[i];
         for (uint32_t i = 0; i < n; i++) var += ((double)x[i] - sum / n) * ((double)x[i] - sum / n);
         k.rms_norm(y, x, w, n, 1e-5f);
         for (uint32_t i = 0; i < n; i++) {
@@ -236,7 +237,8 @@ static void test_rope_rotates_both_kinds_of_pairs(void **state)
     float x[HEADS * DIM], y[HEADS * DIM], c[ROT / 2], s[ROT / 2];
     for (int neighbours = 0; neighbours < 2; neighbours++) {
         test_fill(x, SPARK_COUNT(x), 2);
-        for (int i = 0; i < ROT / 2; i++) c[i] = (float)cos(i * 0.7), s[i] = (float)sin(i * 0.7);
+        for (int i = 0; i < ROT / 2; i++) c[i] = (float)cos(i * 0.7);
+        for (int i = 0; i < ROT / 2; i++) s[i] = (float)sin(i * 0.7);
         memcpy(y, x, sizeof x);
         k.rope(y, HEADS, DIM, ROT, neighbours, c, s);
         for (int h = 0; h < HEADS; h++) {
@@ -292,8 +294,13 @@ static attn_case *attn_case_new(const spark_kern *kern, spark_kv_type type, uint
     memcpy(c->first, first, sizeof first);
     memcpy(c->last, last, sizeof last);
     c->a = (spark_attn_args){.type = type, .head_dim_k = dk, .head_dim_v = dv, .blocks = c->blocks, .n_rows = ROWS};
-    c->a.q = c->q[0], c->a.out = c->out[0], c->a.q_offset = c->q_offset, c->a.out_offset = c->out_offset;
-    c->a.first = c->first, c->a.last = c->last, c->a.scale = 0.3f;
+    c->a.q = c->q[0];
+    c->a.out = c->out[0];
+    c->a.q_offset = c->q_offset;
+    c->a.out_offset = c->out_offset;
+    c->a.first = c->first;
+    c->a.last = c->last;
+    c->a.scale = 0.3f;
     c->a.scratch = aligned_alloc(64, spark_attn_scratch(dk, dv, ROWS));
     assert_non_null(c->a.scratch);
     return c;
@@ -387,7 +394,10 @@ static void test_attention_rows_do_not_depend_on_their_neighbours(void **state)
         memset(c->out[r], 0, sizeof want);
         spark_attn_args one = c->a;
         one.n_rows = 1;
-        one.q_offset += r, one.out_offset += r, one.first += r, one.last += r;
+        one.q_offset += r;
+        one.out_offset += r;
+        one.first += r;
+        one.last += r;
         kern.attn(&one);
         assert_memory_equal(c->out[r], want, sizeof want);
     }
@@ -400,7 +410,8 @@ static void test_attention_does_not_visit_positions_outside_a_row(void **state)
     const spark_kern kern = test_kern();
     for (spark_kv_type type = SPARK_KV_F32; type < SPARK_N_KV_TYPES; type++) {
         attn_case *c = attn_case_new(&kern, type, 16, 16);
-        for (uint32_t r = 0; r < ROWS; r++) c->first[r] = 130, c->last[r] = 270;
+        for (uint32_t r = 0; r < ROWS; r++) c->first[r] = 130;
+        for (uint32_t r = 0; r < ROWS; r++) c->last[r] = 270;
         kern.attn(&c->a);
         float want[ROWS][MAX_DIM], other[16];
         memcpy(want, c->out, sizeof want);
@@ -421,7 +432,8 @@ static void test_attention_of_a_row_that_sees_nothing_is_zero(void **state)
     (void)state;
     const spark_kern kern = test_kern();
     attn_case *c = attn_case_new(&kern, SPARK_KV_F32, 8, 8);
-    c->first[2] = 5, c->last[2] = 4;
+    c->first[2] = 5;
+    c->last[2] = 4;
     c->out[2][0] = 7;
     kern.attn(&c->a);
     for (uint32_t i = 0; i < 8; i++) assert_true(c->out[2][i] == 0);

@@ -104,10 +104,8 @@ void spark_sincos64(double x, double *sin, double *cos)
     const double s = r + (a * z * r + tail * (1.0 - 0.5 * z));
     const double half = 0.5 * z, w = 1.0 - half;
     const double c = w + (((1.0 - w) - half) + (-(b * z * half) - r * tail));
-    switch ((unsigned)(int64_t)n & 3) {
-    case 0: *sin = s, *cos = c; break;
-    case 1: *sin = c, *cos = -s; break;
-    case 2: *sin = -s, *cos = -c; break;
-    default: *sin = -c, *cos = s; break;
-    }
+    const unsigned quarter = (unsigned)(int64_t)n & 3;
+    const double along = quarter & 1 ? c : s, across = quarter & 1 ? s : c;
+    *sin = quarter & 2 ? -along : along;
+    *cos = quarter == 1 || quarter == 2 ? -across : across;
 }

@@ -11,7 +11,10 @@ static inline float spark_sqrtf_soft(float x)
 {
     if (!(x > 0) || x > 3.40282347e+38f) return x; /* +-0, infinity, NaN stay */
     int e = 0;
-    if (x < 0x1p-100f) x *= 0x1p24f, e = -12; /* denormals become normal: exact */
+    if (x < 0x1p-100f) { /* denormals become normal: exact */
+        x *= 0x1p24f;
+        e = -12;
+    }
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     const int exponent = (int)(bits >> 23) - 127;
