@@ -5,8 +5,6 @@
  * thread stores and reads heads of its own, without a barrier in between. Where heads do not divide, a long context is split
  * over blocks of 128 positions and merged in order; else units are handed out as threads become free. All three give the
  * same bits, since a block's part does not depend on who computes it (NUMERICS, Attention). */
-#include <assert.h>
-
 #include "base/checked.h"
 #include "model/model_internal.h"
 

@@ -6,7 +6,6 @@
  * not show (law 1).
  *
  * Not here: attention (attend.c), experts (moe.c), the meaning of keys (bind.c). */
-#include <assert.h>
 #include <math.h>
 #include <string.h>
 

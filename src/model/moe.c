@@ -37,15 +37,20 @@ static void moe_choose(const net_thread *t, const net_rowset *set, uint32_t row)
     const spark_net_info *i = &e->net->info;
     uint32_t *choice = moe_choice(e, row), n = 0;
     float *p = moe_router(e, row), *weight = moe_weight(e, row), sum = 0;
-    if (spark__all_below(p, (size_t)i->n_experts + e->net->family->shared_expert, INFINITY))
+    if (spark__all_below(p, (size_t)i->n_experts + e->net->family->shared_expert, INFINITY)) {
         (void)e->kern.softmax(p, i->n_experts);
-    else
-        spark__exec_bad(e, set->source[row]), memset(p, 0, ((size_t)i->n_experts + 1) * sizeof *p);
+    } else {
+        spark__exec_bad(e, set->source[row]);
+        memset(p, 0, ((size_t)i->n_experts + 1) * sizeof *p);
+    }
     for (; n < i->n_experts_used; n++) {
         uint32_t best = 0, at = n;
         for (uint32_t k = 1; k < i->n_experts; k++)
             if (p[k] > p[best]) best = k;
-        for (; at > 0 && choice[at - 1] > best; at--) choice[at] = choice[at - 1], weight[at] = weight[at - 1];
+        for (; at > 0 && choice[at - 1] > best; at--) {
+            choice[at] = choice[at - 1];
+            weight[at] = weight[at - 1];
+        }
         choice[at] = best;
         weight[at] = p[best];
         p[best] = -1; /* taken */
