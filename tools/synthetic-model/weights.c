@@ -30,7 +30,7 @@ typedef struct syn_layout {
     float min_of_d, deviation;
 } syn_layout;
 
-enum { SYN_NO_MIN = UINT32_MAX };
+#define SYN_NO_MIN UINT32_MAX
 
 static const syn_layout syn_layouts[] = {
     {SPARK_TYPE_Q4_0, 0, SYN_NO_MIN, 0, 4.6f},    {SPARK_TYPE_Q4_1, 0, 2, -7.5f, 4.6f},
