@@ -31,10 +31,10 @@ static spark_status model_pick_isa(spark_model *m, spark_err *err)
 }
 
 /* Tokens that end a repetition for the dry sampler: those whose text has one of llama.cpp's breakers \n : " *. */
-static spark_status model_mark_breaks(spark_model *m, spark_err *err)
+static spark_status model_mark_breaks(spark_model *m, uint32_t n_rows, spark_err *err)
 {
     const uint32_t n = spark_tokenizer_n_vocab(m->tokenizer);
-    SPARK_TRY(SPARK_NEW(m->arena, n, &m->dry_breaks, err));
+    SPARK_TRY(SPARK_NEW(m->arena, n_rows, &m->dry_breaks, err)); /* rows beyond the vocabulary can be drawn too */
     for (uint32_t id = 0; id < n; id++) {
         uint8_t buf[SPARK_TOKENIZER_PIECE];
         const spark_bytes piece = spark_tokenizer_piece(m->tokenizer, id, false, buf);
@@ -76,7 +76,7 @@ static spark_status model_build(spark_model *m, spark_err *err)
     spark_net_info_get(m->net, &info);
     SPARK_CHECK(spark_tokenizer_n_vocab(m->tokenizer) <= info.n_vocab, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE,
                 "the vocabulary has %u tokens but the model has rows for %u", spark_tokenizer_n_vocab(m->tokenizer), info.n_vocab);
-    return model_mark_breaks(m, err);
+    return model_mark_breaks(m, info.n_vocab, err);
 }
 
 static spark_status model_create(spark_model **out, const spark_model_options *o, spark_err *err)

@@ -171,7 +171,9 @@ spark_status spark_session_sync(spark_session *s, const uint32_t *ids, size_t n,
 static spark_status session_need_logits(spark_session *s, spark_err *err)
 {
     SPARK_CHECK(s->n > 0, err, SPARK_E_STATE, SPARK_ERR_NOWHERE, "the session is empty: feed at least one token");
-    return s->logits ? SPARK_SUCCESS : session_catch_up(s, NULL, err);
+    if (s->logits) return SPARK_SUCCESS;
+    spark_kv_truncate(s->kv, SESSION_SEQ, s->n - 1); /* after a failed call only the logits may be missing: once more */
+    return session_catch_up(s, NULL, err);
 }
 
 spark_status spark_session_logits(spark_session *s, const float **logits, spark_err *err)
