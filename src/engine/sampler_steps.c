@@ -207,6 +207,8 @@ void spark__list_temperature(const spark_sampler *s, sampler_list *l, const spar
         const float share = list_entropy(l) / spark_logf((float)l->n);
         t = lo + (hi - lo) * list_power(share < 1 ? share : 1, p->dynatemp_exponent);
     }
-    if (t <= 0) l->n = 1; /* the range reached greedy */
-    for (uint32_t i = 0; i < l->n && t > 0; i++) l->logit[i] = l->logit[i] / t;
+    const float first = l->n ? l->logit[0] : 0, last = l->n ? l->logit[l->n - 1] : 0; /* sorted: the largest values */
+    const float most = first > -last ? first : -last;
+    if (t <= 0 || most > FLT_MAX * t) l->n = l->n ? 1 : 0; /* greedy, or so near that quotients would be infinite */
+    for (uint32_t i = 0; i < l->n && l->n > 1; i++) l->logit[i] = l->logit[i] / t;
 }

@@ -16,6 +16,7 @@ spark_status spark_stops_create(spark_stops *out, const spark_bytes *stops, size
     for (size_t i = 0; i < n; i++) {
         SPARK_CHECK(stops[i].len >= 1 && stops[i].len <= SPARK_MAX_STOP_BYTES, err, SPARK_E_ARGUMENT, i,
                     "stop string %zu has %zu bytes: 1 to %u are allowed", i + 1, stops[i].len, SPARK_MAX_STOP_BYTES);
+        SPARK_CHECK(spark_utf8_is_valid(stops[i].ptr, stops[i].len), err, SPARK_E_ARGUMENT, i, "stop string %zu is not UTF-8", i + 1);
         if (stops[i].len > s.longest) s.longest = stops[i].len;
     }
     s.cap = s.longest + SPARK_UTF8_MAX + max_piece;
