@@ -9,6 +9,7 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -113,6 +114,19 @@ void spark_pool_run(spark_pool *p, spark_task *task, void *arg)
     spark_fpenv_leave(saved);
 }
 
+/* A thread that takes no signals: handlers of the program run on the program's own threads. Faults stay as they are. */
+static int pool_spawn(pool_worker *w)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
+    for (size_t i = 0; i < SPARK_COUNT(faults); i++) sigdelset(&all, faults[i]);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    const int failed = pthread_create(&w->handle, NULL, pool_main, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failed;
+}
+
 spark_status spark_pool_create(spark_pool **out, unsigned n_threads, spark_err *err)
 {
     SPARK_CHECK(n_threads >= 1 && n_threads <= SPARK_POOL_MAX, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
@@ -122,7 +136,7 @@ spark_status spark_pool_create(spark_pool **out, unsigned n_threads, spark_err *
     *p = (spark_pool){.n_threads = n_threads, .n_started = 1, .spin = n_threads <= spark_cpu_count()};
     for (unsigned i = 1; i < n_threads; i++) {
         p->workers[i] = (pool_worker){.pool = p, .index = i};
-        if (pthread_create(&p->workers[i].handle, NULL, pool_main, &p->workers[i]) != 0) {
+        if (pool_spawn(&p->workers[i]) != 0) {
             spark_pool_destroy(&p);
             return spark_fail(err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "the system refused thread %u of %u", i + 1,
                               n_threads);
