@@ -36,29 +36,47 @@ SPARK_INLINE vf f_broadcast(const uint8_t *x, size_t k)
 
 /* ---- Many tokens ------------------------------------------------------------------------------------------------ */
 
+/* Columns [k, k + count) of one block: a chain of fma a sum. */
+SPARK_INLINE void f_chain(const float *w, const uint8_t *x, size_t stride, unsigned count, unsigned n, vf s[][2])
+{
+    SPARK_UNROLL(4)
+    for (unsigned k = 0; k < count; k++) {
+        const vf w0 = v_load(w), w1 = v_load(w + V_LANES);
+        SPARK_UNROLL(8)
+        for (unsigned i = 0; i < n; i++) {
+            const vf y = f_broadcast(x + i * stride, 0);
+            s[i][0] = v_fma(w0, y, s[i][0]);
+            s[i][1] = v_fma(w1, y, s[i][1]);
+        }
+        w += F_ROWS;
+        x += sizeof(float);
+    }
+}
+
 SPARK_INLINE void f_tile_run(const f_tile *t, unsigned n)
 {
-    for (uint32_t k = 0; k < t->n_cols;) {
-        const uint32_t end = t->n_cols - k < 32 ? t->n_cols : k + 32;
+    const float *w = t->w;
+    const uint8_t *x = t->x;
+    const size_t stride = t->stride;
+    float *const acc = t->acc;
+    for (uint32_t left = t->n_cols; left > 0;) {
+        const uint32_t count = left < 32 ? left : 32;
         vf s[V_TOKENS][2];
         SPARK_UNROLL(8)
         for (unsigned i = 0; i < n; i++) s[i][0] = s[i][1] = v_zero();
-        SPARK_UNROLL(2)
-        for (; k < end; k++) {
-            const vf w0 = v_load(t->w + (size_t)k * F_ROWS), w1 = v_load(t->w + (size_t)k * F_ROWS + V_LANES);
-            SPARK_UNROLL(8)
-            for (unsigned i = 0; i < n; i++) {
-                const vf x = f_broadcast(t->x + i * t->stride, k);
-                s[i][0] = v_fma(w0, x, s[i][0]);
-                s[i][1] = v_fma(w1, x, s[i][1]);
-            }
-        }
+        if (count == 32)
+            f_chain(w, x, stride, 32, n, s);
+        else
+            f_chain(w, x, stride, count, n, s);
         SPARK_UNROLL(8)
         for (unsigned i = 0; i < n; i++)
             for (unsigned v = 0; v < 2; v++) {
-                float *a = t->acc + (2 * i + v) * V_LANES;
+                float *a = acc + (2 * i + v) * V_LANES;
                 v_store(a, v_add(v_load(a), s[i][v]));
             }
+        w += (size_t)count * F_ROWS;
+        x += sizeof(float) * count;
+        left -= count;
     }
 }
 
