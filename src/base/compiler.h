@@ -13,6 +13,10 @@
 /* Before a loop whose count is a constant of at most n once inlined: it becomes straight code (kernels keep arrays in registers). */
 #define SPARK_UNROLL(n) SPARK_PRAGMA_(GCC unroll n)
 #define SPARK_PRAGMA_(x) _Pragma(#x)
+/* Asks for the cache line at p, which may be any address. */
+#define SPARK_PREFETCH(p) __builtin_prefetch(p)
 #define SPARK_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+__extension__ typedef unsigned __int128 spark_u128; /* products of two 64-bit numbers */
 
 #endif

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/compiler.h"
 #include "format/gguf_internal.h"
 
 static const char *const gkeys_kind_names[GGUF_N_KINDS] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
@@ -151,6 +152,7 @@ spark_bytes spark_gguf_next_string(const spark_gguf_value *array, size_t *pos)
     assert(array->kind == SPARK_GGUF_ARRAY && array->elem == SPARK_GGUF_STRING);
     assert(*pos < array->as.s.len); /* called at most n times */
     const uint8_t *p = array->as.s.ptr + *pos;
+    SPARK_PREFETCH(array->as.s.len - *pos > GGUF_AHEAD ? p + GGUF_AHEAD : p);
     const spark_bytes s = {p + 8, (size_t)spark_load_u64(p)};
     *pos += 8 + s.len;
     return s;
