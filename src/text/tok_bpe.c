@@ -3,8 +3,9 @@
 #include "base/spark_limits.h"
 #include "text/tokenizer_internal.h"
 
-#define BPE_FREE      UINT32_MAX
-#define BPE_PRINTABLE 324u /* the characters that stand for bytes end at U+0143 */
+#define BPE_PRINTABLE   324u  /* the characters that stand for bytes end at U+0143 */
+#define BPE_BLOCK       32u   /* merges in flight while loading */
+#define BPE_BLOCK_BYTES 4096u /* and their bytes, about */
 
 /* '!'..'~', U+00A1..U+00AC and U+00AE..U+00FF are themselves; the other bytes, in order, are U+0100 and up.
  * Source: GPT-2's bytes_to_unicode. */
@@ -39,13 +40,10 @@ size_t spark__bpe_unprintable(spark_bytes text, uint8_t *out)
     return n;
 }
 
-static uint32_t bpe_slot(const spark__bpe *b, uint32_t left, uint32_t right)
+SPARK_INLINE uint32_t bpe_slot(const spark__bpe *b, uint32_t left, uint32_t right)
 {
-    uint64_t x = ((uint64_t)left << 32 | right) ^ b->seed;
-    x *= 0x9E3779B97F4A7C15u;
-    x ^= x >> 32;
-    x = (x ^ b->seed >> 17) * 0xD6E8FEB86659FD93u;
-    return (uint32_t)((x >> 32) * b->n_slots >> 32);
+    const uint64_t x = spark__mix(left ^ b->seed[0], right ^ b->seed[1]);
+    return (uint32_t)((x & UINT32_MAX) * b->n_slots >> 32);
 }
 
 /* The merge of two symbols, or the free slot where it belongs. */
@@ -53,24 +51,35 @@ SPARK_INLINE spark__bpe_merge *bpe_find(const spark__bpe *b, uint32_t left, uint
 {
     for (uint32_t i = bpe_slot(b, left, right);; i = i + 1 == b->n_slots ? 0 : i + 1) {
         spark__bpe_merge *m = &b->merges[i];
-        if (m->left == BPE_FREE || (m->left == left && m->right == right)) return m;
+        if (m->rank_plus_1 == 0 || (m->left == left && m->right == right)) return m;
     }
 }
 
-/* While the merges are read. */
+/* A merge on its way into the table. */
+typedef struct bpe_line {
+    uint32_t rank;
+    uint32_t at, n, m; /* both halves decoded: bytes[at..at + n) and the m bytes behind it */
+    uint32_t hash[2];  /* of the halves */
+    uint32_t left, right, made;
+} bpe_line;
+
+/* While the merges are read. The tables take megabytes and are hit anywhere, so merges go through in blocks: each step asks
+ * for the memory that the next one needs. */
 typedef struct bpe_loader {
     spark_tokenizer *t;
     spark_arena *arena;
     spark_strmap *extra; /* byte strings without a token; absent in the first pass, which only counts them */
     uint32_t n_extra, n_missing;
-    uint8_t *bytes; /* both halves of a merge, decoded */
-    uint32_t last;  /* what the merge before made */
+    uint32_t last; /* what the merge before made */
+    uint32_t n_lines, n_bytes;
+    bpe_line lines[BPE_BLOCK];
+    uint8_t bytes[BPE_BLOCK_BYTES + SPARK_MAX_TOKEN_BYTES]; /* a new merge begins below BPE_BLOCK_BYTES */
 } bpe_loader;
 
 /* The symbol of a byte string; SPARK_TOKEN_NONE and counted where it would be a new one in the first pass. */
-static spark_status bpe_symbol(bpe_loader *l, spark_bytes bytes, uint32_t *out, spark_err *err)
+static spark_status bpe_symbol(bpe_loader *l, spark_bytes bytes, uint32_t hash, uint32_t *out, spark_err *err)
 {
-    *out = spark__plain_get(l->t, bytes);
+    *out = spark__plain_find(l->t, bytes, hash)->id;
     if (*out != SPARK_TOKEN_NONE) return SPARK_SUCCESS;
     l->n_missing++;
     if (!l->extra) return SPARK_SUCCESS;
@@ -94,12 +103,13 @@ static spark_status bpe_made(bpe_loader *l, spark_bytes bytes, uint32_t *out, sp
         *out = l->last = id;
         return SPARK_SUCCESS;
     }
-    SPARK_TRY(bpe_symbol(l, bytes, out, err));
+    SPARK_TRY(bpe_symbol(l, bytes, spark__plain_hash(t->plain.seed, bytes), out, err));
     l->last = *out;
     return SPARK_SUCCESS;
 }
 
-static spark_status bpe_load_merge(bpe_loader *l, spark_bytes line, uint32_t rank, spark_err *err)
+/* Decodes a merge to the end of the block, if it can ever apply. */
+static spark_status bpe_read_line(bpe_loader *l, spark_bytes line, uint32_t rank, spark_err *err)
 {
     SPARK_CHECK(line.len <= SPARK_MAX_TOKEN_BYTES, err, SPARK_E_LIMIT, rank,
                 "tokenizer.ggml.merges: merge %u has %zu bytes, over the limit %u", rank, line.len,
@@ -108,17 +118,40 @@ static spark_status bpe_load_merge(bpe_loader *l, spark_bytes line, uint32_t ran
     SPARK_CHECK(blank, err, SPARK_E_FORMAT, rank,
                 "tokenizer.ggml.merges: merge %u is not two parts with a blank between", rank);
     const size_t split = (size_t)(blank - line.ptr);
-    const size_t n = spark__bpe_unprintable((spark_bytes){line.ptr, split}, l->bytes);
+    uint8_t *out = l->bytes + l->n_bytes;
+    const size_t n = spark__bpe_unprintable((spark_bytes){line.ptr, split}, out);
     if (n == SIZE_MAX) return SPARK_SUCCESS; /* names a character that no text produces: never applies */
-    const size_t m = spark__bpe_unprintable((spark_bytes){blank + 1, line.len - split - 1}, l->bytes + n);
+    const size_t m = spark__bpe_unprintable((spark_bytes){blank + 1, line.len - split - 1}, out + n);
     if (m == SIZE_MAX || m == 0) return SPARK_SUCCESS;
-    uint32_t left, right, made;
-    SPARK_TRY(bpe_symbol(l, (spark_bytes){l->bytes, n}, &left, err));
-    SPARK_TRY(bpe_symbol(l, (spark_bytes){l->bytes + n, m}, &right, err));
-    SPARK_TRY(bpe_made(l, (spark_bytes){l->bytes, n + m}, &made, err));
-    if (left == SPARK_TOKEN_NONE || right == SPARK_TOKEN_NONE || made == SPARK_TOKEN_NONE) return SPARK_SUCCESS;
-    spark__bpe_merge *slot = bpe_find(&l->t->as.bpe, left, right);
-    if (slot->left == BPE_FREE) *slot = (spark__bpe_merge){left, right, rank, made}; /* of equal ones the first holds */
+    bpe_line *b = &l->lines[l->n_lines++];
+    *b = (bpe_line){.rank = rank, .at = l->n_bytes, .n = (uint32_t)n, .m = (uint32_t)m};
+    b->hash[0] = spark__plain_hash(l->t->plain.seed, (spark_bytes){out, n});
+    b->hash[1] = spark__plain_hash(l->t->plain.seed, (spark_bytes){out + n, m});
+    for (int i = 0; i < 2; i++) spark__plain_prefetch_slot(l->t, b->hash[i]);
+    l->n_bytes += (uint32_t)(n + m);
+    return SPARK_SUCCESS;
+}
+
+/* Puts the merges of the block into the table, in their order. */
+static spark_status bpe_put_block(bpe_loader *l, spark_err *err)
+{
+    spark__bpe *b = &l->t->as.bpe;
+    bpe_line *const end = l->lines + l->n_lines;
+    for (bpe_line *i = l->lines; i < end; i++)
+        for (int k = 0; k < 2; k++) spark__plain_prefetch_key(l->t, i->hash[k]);
+    for (bpe_line *i = l->lines; i < end; i++) {
+        const uint8_t *p = l->bytes + i->at;
+        SPARK_TRY(bpe_symbol(l, (spark_bytes){p, i->n}, i->hash[0], &i->left, err));
+        SPARK_TRY(bpe_symbol(l, (spark_bytes){p + i->n, i->m}, i->hash[1], &i->right, err));
+        SPARK_TRY(bpe_made(l, (spark_bytes){p, (size_t)i->n + i->m}, &i->made, err));
+        SPARK_PREFETCH(&b->merges[bpe_slot(b, i->left, i->right)]);
+    }
+    for (const bpe_line *i = l->lines; i < end; i++) {
+        if (i->left == SPARK_TOKEN_NONE || i->right == SPARK_TOKEN_NONE || i->made == SPARK_TOKEN_NONE) continue;
+        spark__bpe_merge *slot = bpe_find(b, i->left, i->right); /* of equal merges the first holds */
+        if (slot->rank_plus_1 == 0) *slot = (spark__bpe_merge){i->left, i->right, i->made, i->rank + 1};
+    }
+    l->n_lines = l->n_bytes = 0;
     return SPARK_SUCCESS;
 }
 
@@ -126,8 +159,11 @@ static spark_status bpe_load_merges(bpe_loader *l, const spark_gguf_value *merge
 {
     size_t pos = 0;
     l->n_missing = 0;
-    for (uint32_t i = 0; i < merges->n; i++) SPARK_TRY(bpe_load_merge(l, spark_gguf_next_string(merges, &pos), i, err));
-    return SPARK_SUCCESS;
+    for (uint32_t i = 0; i < merges->n; i++) {
+        SPARK_TRY(bpe_read_line(l, spark_gguf_next_string(merges, &pos), i, err));
+        if (l->n_lines == BPE_BLOCK || l->n_bytes >= BPE_BLOCK_BYTES) SPARK_TRY(bpe_put_block(l, err));
+    }
+    return bpe_put_block(l, err);
 }
 
 /* The table, the symbols of single bytes, and (where needed, which is rare) the strings that are no tokens. */
@@ -136,14 +172,14 @@ static spark_status bpe_load_table(bpe_loader *l, const spark_gguf_value *merges
     spark__bpe *b = &l->t->as.bpe;
     b->n_slots = (uint32_t)(merges->n + merges->n / 3 + 8);
     SPARK_TRY(SPARK_NEW(l->arena, b->n_slots, &b->merges, err));
-    for (uint32_t i = 0; i < b->n_slots; i++) b->merges[i].left = BPE_FREE;
     SPARK_TRY(bpe_load_merges(l, merges, err));
     const uint32_t n_missing = l->n_missing;
     SPARK_TRY(spark_strmap_create(&l->extra, n_missing + 256, l->arena, err));
     SPARK_TRY(SPARK_NEW(l->arena, n_missing + 256, &b->extra, err));
     for (uint32_t i = 0; i < 256; i++) {
         const uint8_t byte = (uint8_t)i;
-        SPARK_TRY(bpe_symbol(l, (spark_bytes){&byte, 1}, &b->byte_symbol[i], err));
+        const spark_bytes one = {&byte, 1};
+        SPARK_TRY(bpe_symbol(l, one, spark__plain_hash(l->t->plain.seed, one), &b->byte_symbol[i], err));
     }
     return n_missing > 0 ? bpe_load_merges(l, merges, err) : SPARK_SUCCESS;
 }
@@ -152,7 +188,7 @@ spark_status spark__bpe_load(spark_tokenizer *t, const spark_gguf *g, spark_aren
 {
     spark__bpe *b = &t->as.bpe;
     b->ignore_merges = spark__pretok_ignores_merges(b->pretok);
-    b->seed = spark__vocab_seed();
+    spark__vocab_seed(b->seed);
     spark_gguf_value merges;
     bool found = false;
     SPARK_TRY(spark_gguf_get_array(g, "tokenizer.ggml.merges", SPARK_GGUF_STRING, &merges, &found, err));
@@ -160,10 +196,12 @@ spark_status spark__bpe_load(spark_tokenizer *t, const spark_gguf *g, spark_aren
     SPARK_CHECK(merges.n <= SPARK_MAX_GGUF_ARRAY, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
                 "tokenizer.ggml.merges has %llu entries, over the limit %u", (unsigned long long)merges.n,
                 SPARK_MAX_GGUF_ARRAY);
-    bpe_loader l = {.t = t, .arena = a, .bytes = malloc(SPARK_MAX_TOKEN_BYTES)};
-    SPARK_CHECK(l.bytes, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory to read tokenizer.ggml.merges");
-    const spark_status s = bpe_load_table(&l, &merges, err);
-    free(l.bytes);
+    bpe_loader *l = calloc(1, sizeof *l);
+    SPARK_CHECK(l, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory to read tokenizer.ggml.merges");
+    l->t = t;
+    l->arena = a;
+    const spark_status s = bpe_load_table(l, &merges, err);
+    free(l);
     return s;
 }
 
@@ -171,9 +209,8 @@ static uint32_t bpe_pair(const void *ctx, const spark__merger *m, uint32_t left,
 {
     const spark__encoder *e = ctx;
     const spark__bpe_merge *found = bpe_find(&e->t->as.bpe, m->symbols[left].id, m->symbols[right].id);
-    if (found->left == BPE_FREE) return SPARK__NO_RANK;
     *made = found->made;
-    return found->rank;
+    return found->rank_plus_1 - 1; /* SPARK__NO_RANK of a free slot */
 }
 
 static spark_status bpe_push(spark__encoder *e, uint32_t symbol, spark_err *err)

@@ -3,6 +3,7 @@
 #ifndef SPARK_TEXT_TOKENIZER_INTERNAL_H
 #define SPARK_TEXT_TOKENIZER_INTERNAL_H
 
+#include "base/compiler.h"
 #include "base/strmap.h"
 #include "text/merge.h"
 #include "text/pretok.h"
@@ -25,8 +26,8 @@ typedef enum spark__token_type { /* ids as in the file */
 enum { SPARK__EOG = 1, SPARK__LSTRIP = 2, SPARK__RSTRIP = 4, SPARK__PLAIN = 8 /* its bytes lead to it */ };
 
 typedef struct spark__bpe_merge {
-    uint32_t left, right; /* symbols; left == UINT32_MAX: free */
-    uint32_t rank, made;
+    uint32_t left, right, made; /* symbols */
+    uint32_t rank_plus_1;       /* 0: free, so fresh memory is an empty table and a free slot has the rank -1 */
 } spark__bpe_merge;
 
 /* Byte-level BPE. Symbols are token ids, and numbers from n_vocab up for byte strings that no token has but a merge names
@@ -38,7 +39,7 @@ typedef struct spark__bpe {
     spark_bytes *extra;
     spark__bpe_merge *merges; /* open addressing by (left, right) */
     uint32_t n_slots;
-    uint64_t seed; /* of the hash: drawn at load, so a file cannot aim at it */
+    uint64_t seed[2]; /* of the hash: drawn at load, so a file cannot aim at it */
 } spark__bpe;
 
 typedef struct spark__spm {
@@ -61,7 +62,7 @@ typedef struct spark__plain_slot {
 typedef struct spark__plain {
     spark__plain_slot *slots;
     uint32_t mask;
-    uint64_t seed; /* drawn at load, so a file cannot aim at slow look-ups */
+    uint64_t seed[2]; /* drawn at load, so a file cannot aim at slow look-ups */
 } spark__plain;
 
 struct spark_tokenizer {
@@ -105,19 +106,33 @@ static inline spark_bytes spark__plain_key(const spark_tokenizer *t, uint32_t id
     return t->kind == SPARK__BPE ? spark__token_piece(t, id) : t->tokens[id];
 }
 
-/* Mixes 8 bytes at a time into a seeded state; not cryptographic, but the seed is not the file's to know. */
-SPARK_INLINE uint32_t spark__plain_hash(uint64_t seed, spark_bytes b)
+/* Two words that share nothing with the file but their product: whatever difference two keys have, whether they collide
+ * depends on the seed. (A multiplication whose upper half is dropped would not do: flipping the top bit of one word and
+ * two bits of the next gives a collision under any seed.) */
+SPARK_INLINE uint64_t spark__mix(uint64_t a, uint64_t b)
 {
-    uint64_t h = seed ^ b.len * 0x9E3779B97F4A7C15u, last = 0;
-    size_t i = 0;
-    for (; i + 8 <= b.len; i += 8) {
-        h = (h ^ spark_load_u64(b.ptr + i)) * 0xD6E8FEB86659FD93u;
-        h ^= h >> 32;
+    const spark_u128 product = (spark_u128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+/* Not cryptographic, but keyed. Words at the end overlap, so that no byte is taken alone. */
+SPARK_INLINE uint32_t spark__plain_hash(const uint64_t seed[2], spark_bytes key)
+{
+    const uint8_t *p = key.ptr;
+    uint64_t h = seed[0] ^ key.len, first = 0, last = 0;
+    size_t n = key.len;
+    for (; n > 16; n -= 16, p += 16) h = spark__mix(spark_load_u64(p) ^ seed[1], spark_load_u64(p + 8) ^ h);
+    if (n >= 8) {
+        first = spark_load_u64(p);
+        last = spark_load_u64(p + n - 8);
+    } else if (n >= 4) {
+        first = spark_load_u32(p);
+        last = spark_load_u32(p + n - 4);
+    } else if (n > 0) {
+        first = (uint64_t)p[0] << 16 | (uint64_t)p[n / 2] << 8 | p[n - 1];
     }
-    for (unsigned shift = 0; i < b.len; i++, shift += 8) last |= (uint64_t)b.ptr[i] << shift;
-    h = (h ^ last) * 0xD6E8FEB86659FD93u;
-    h = (h ^ h >> 32) * 0x9E3779B97F4A7C15u;
-    return (uint32_t)(h >> 32);
+    h = spark__mix(first ^ seed[1], last ^ h);
+    return (uint32_t)(h ^ h >> 32);
 }
 
 /* The slot of a key, or the free one where it belongs. */
@@ -130,14 +145,26 @@ SPARK_INLINE spark__plain_slot *spark__plain_find(const spark_tokenizer *t, spar
     }
 }
 
+/* Asks for the memory that plain_find will want: first its slot; and, when that is there, the key of the token in it. */
+SPARK_INLINE void spark__plain_prefetch_slot(const spark_tokenizer *t, uint32_t hash)
+{
+    SPARK_PREFETCH(&t->plain.slots[hash & t->plain.mask]);
+}
+
+SPARK_INLINE void spark__plain_prefetch_key(const spark_tokenizer *t, uint32_t hash)
+{
+    const spark__plain_slot *s = &t->plain.slots[hash & t->plain.mask];
+    if (s->hash == hash && s->id != SPARK_TOKEN_NONE) SPARK_PREFETCH(spark__plain_key(t, s->id).ptr);
+}
+
 /* The ordinary token of these bytes, or SPARK_TOKEN_NONE. */
 SPARK_INLINE uint32_t spark__plain_get(const spark_tokenizer *t, spark_bytes key)
 {
     return spark__plain_find(t, key, spark__plain_hash(t->plain.seed, key))->id;
 }
 
-/* A number the file cannot know. */
-uint64_t spark__vocab_seed(void);
+/* Numbers the file cannot know. */
+void spark__vocab_seed(uint64_t seed[2]);
 
 /* Where one encode call works. */
 typedef struct spark__encoder {

@@ -9,6 +9,8 @@
 #include "text/tokenizer_internal.h"
 #include "text/unichar.h"
 
+#define VOCAB_BLOCK 32u /* tokens whose slots are asked for at once */
+
 /* ---- tokens and types ---- */
 
 bool spark__token_byte(spark_bytes token, uint8_t *out)
@@ -298,12 +300,11 @@ static size_t vocab_piece(const spark_tokenizer *t, uint32_t id, uint8_t *out, b
     return token.len;
 }
 
-uint64_t spark__vocab_seed(void)
+void spark__vocab_seed(uint64_t seed[2])
 {
-    uint64_t seed;
-    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
-        seed = spark_clock_ns() ^ (uint64_t)(uintptr_t)&seed; /* early boot: still not the file's choice */
-    return seed;
+    if (getrandom(seed, 2 * sizeof *seed, GRND_NONBLOCK) == (ssize_t)(2 * sizeof *seed)) return;
+    seed[0] = spark_clock_ns(); /* early boot: still not the file's choice */
+    seed[1] = (uint64_t)(uintptr_t)seed * 0x9E3779B97F4A7C15u;
 }
 
 static spark_status vocab_create_plain(spark_tokenizer *t, spark_arena *a, spark_err *err)
@@ -313,19 +314,34 @@ static spark_status vocab_create_plain(spark_tokenizer *t, spark_arena *a, spark
     SPARK_TRY(SPARK_NEW(a, n, &t->plain.slots, err));
     memset(t->plain.slots, 0xFF, n * sizeof *t->plain.slots);
     t->plain.mask = n - 1;
-    t->plain.seed = spark__vocab_seed();
+    spark__vocab_seed(t->plain.seed);
     return SPARK_SUCCESS;
 }
 
-static void vocab_put_plain(spark_tokenizer *t, uint32_t id)
+static void vocab_put_plain(spark_tokenizer *t, uint32_t id, uint32_t hash)
 {
     const spark_bytes key = spark__plain_key(t, id);
-    const uint32_t hash = spark__plain_hash(t->plain.seed, key);
     spark__plain_slot *s = spark__plain_find(t, key, hash);
     if (s->id != SPARK_TOKEN_NONE) return;
     *s = (spark__plain_slot){hash, id};
     t->flags[id] |= SPARK__PLAIN;
     if (key.len > t->max_plain) t->max_plain = (uint32_t)key.len;
+}
+
+/* The pieces of n <= VOCAB_BLOCK tokens and their places in the map. Block by block, so that the slots, which are anywhere
+ * in megabytes, are on their way while the next pieces are made. */
+static void vocab_put_block(spark_tokenizer *t, uint32_t begin, uint32_t n)
+{
+    uint32_t hash[VOCAB_BLOCK];
+    bool plain[VOCAB_BLOCK];
+    for (uint32_t k = 0; k < n; k++) {
+        const uint32_t id = begin + k, at = t->piece_at[id];
+        t->piece_at[id + 1] = at + (uint32_t)vocab_piece(t, id, t->pieces + at, &plain[k]);
+        hash[k] = spark__plain_hash(t->plain.seed, spark__plain_key(t, id));
+        spark__plain_prefetch_slot(t, hash[k]);
+    }
+    for (uint32_t k = 0; k < n; k++)
+        if (plain[k]) vocab_put_plain(t, begin + k, hash[k]);
 }
 
 static spark_status vocab_load_pieces(spark_tokenizer *t, spark_arena *a, spark_err *err)
@@ -336,12 +352,8 @@ static spark_status vocab_load_pieces(spark_tokenizer *t, spark_arena *a, spark_
     SPARK_TRY(SPARK_NEW(a, (size_t)t->n + 1, &t->piece_at, err));
     SPARK_TRY(SPARK_NEW(a, room + 1, &t->pieces, err));
     SPARK_TRY(vocab_create_plain(t, a, err));
-    for (uint32_t i = 0, at = 0; i < t->n; i++) {
-        bool plain = false;
-        at += (uint32_t)vocab_piece(t, i, t->pieces + at, &plain);
-        t->piece_at[i + 1] = at;
-        if (plain) vocab_put_plain(t, i);
-    }
+    for (uint32_t i = 0; i < t->n; i += VOCAB_BLOCK)
+        vocab_put_block(t, i, t->n - i < VOCAB_BLOCK ? t->n - i : VOCAB_BLOCK);
     return SPARK_SUCCESS;
 }
 
