@@ -73,6 +73,8 @@ void cli_man_page(const cli_command *c, FILE *out); /* NULL: spark(1) */
 int cli_fail(const char *what, const spark_err *err, const char *todo);
 /* A usage mistake: one line, exit code 2. */
 int cli_usage(const char *command, const char *fmt, ...) SPARK_PRINTF(2, 3);
+/* No memory: one line, exit code 1. */
+int cli_no_memory(const char *command);
 /* A note on stderr: "spark: ...". */
 void cli_note(const char *fmt, ...) SPARK_PRINTF(1, 2);
 
@@ -92,6 +94,9 @@ typedef struct cli_bytes {
 bool cli_read_file(const char *path, cli_bytes *out);
 /* Ids from "1,2,3" (spaces allowed). Prints the error itself. */
 bool cli_parse_ids(const char *command, const char *text, spark_tokens *out);
+
+/* Whether a text that goes into JSON is UTF-8 (else it would be changed on the way). Prints the error itself. */
+bool cli_check_utf8(const char *command, const char *what, const char *text, size_t len);
 
 /* Writes all of it to stdout; on failure (a closed pipe) says so and returns CLI_FAILED. */
 int cli_write(const void *data, size_t len);

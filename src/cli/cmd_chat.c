@@ -1,6 +1,8 @@
 /* cmd_chat.c - spark chat: a conversation in turns. What was computed stays: only the new part of each turn is fed.
  * History of lines is kept in memory only: what people type here may be nobody else's business. */
 #include <editline/readline.h>
+#include <locale.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -30,7 +32,7 @@ typedef struct chat_state {
     chat_message *messages;
     size_t n, cap;
     cli_out answer;
-    int failed;
+    bool failed;
 } chat_state;
 
 static void chat_add(chat_state *c, const char *role, const char *text, size_t len)
@@ -38,11 +40,11 @@ static void chat_add(chat_state *c, const char *role, const char *text, size_t l
     if (c->n == c->cap) {
         c->cap = c->cap ? 2 * c->cap : 16;
         chat_message *bigger = realloc(c->messages, c->cap * sizeof *bigger);
-        if (!bigger) exit(cli_usage("chat", "out of memory"));
+        if (!bigger) exit(cli_no_memory("chat"));
         c->messages = bigger;
     }
     char *copy = malloc(len + 1);
-    if (!copy) exit(cli_usage("chat", "out of memory"));
+    if (!copy) exit(cli_no_memory("chat"));
     memcpy(copy, text, len);
     copy[len] = 0;
     c->messages[c->n++] = (chat_message){role, copy, len};
@@ -67,7 +69,7 @@ static bool chat_on_piece(void *ctx, const spark_piece *p)
 {
     chat_state *c = ctx;
     cli_put(&c->answer, p->text, p->len);
-    c->failed = cli_write(p->text, p->len) != CLI_OK || (p->len && cli_flush() != CLI_OK);
+    if (!c->failed) c->failed = cli_write(p->text, p->len) != CLI_OK || (p->len && cli_flush() != CLI_OK);
     return !c->failed;
 }
 
@@ -117,9 +119,35 @@ static void chat_answer(chat_state *c)
 
 /* ---- Lines ---- */
 
+static volatile sig_atomic_t chat_interrupted;
+
+static void chat_prompt_interrupt(int sig)
+{
+    (void)sig;
+    chat_interrupted = 1;
+}
+
+/* A line. Ctrl-C at the prompt, perhaps meant for an answer that has just ended, loses the line and not the conversation;
+ * a second one leaves, like Ctrl-D. */
+static char *chat_read_terminal(const char *prompt)
+{
+    const struct sigaction at_prompt = {.sa_handler = chat_prompt_interrupt}; /* no SA_RESTART: readline returns */
+    struct sigaction before;
+    char *line = NULL;
+    sigaction(SIGINT, &at_prompt, &before);
+    for (int tries = 0; tries < 2; tries++) {
+        chat_interrupted = 0;
+        line = readline(prompt);
+        if (line || !chat_interrupted) break;
+        if (tries == 0) fputs("\n(Ctrl-C again or Ctrl-D leaves)\n", stderr);
+    }
+    sigaction(SIGINT, &before, NULL);
+    return line;
+}
+
 static char *chat_read(const chat_state *c, const char *prompt)
 {
-    if (c->terminal) return readline(prompt);
+    if (c->terminal) return chat_read_terminal(prompt);
     char *line = NULL;
     size_t cap = 0;
     const ssize_t n = getline(&line, &cap, stdin);
@@ -194,8 +222,8 @@ static int chat_loop(chat_state *c)
     for (bool on = true; on && !c->failed;) {
         char *text = chat_read_message(c);
         if (!text) break;
-        if (text[0] == '/') on = chat_command(c, text);
-        else if (*text) {
+        if (text[0] == '/' && !strchr(text, '\n')) on = chat_command(c, text); /* several lines are a message */
+        else if (*text && cli_check_utf8("chat", "the message", text, strlen(text))) {
             chat_add(c, "user", text, strlen(text));
             chat_answer(c);
         }
@@ -208,6 +236,7 @@ static int chat_loop(chat_state *c)
 static int chat_run(const cli_args *args)
 {
     if (args->n > 1) return cli_usage("chat", "at most a MODEL is expected");
+    if (!setlocale(LC_CTYPE, "") || MB_CUR_MAX == 1) setlocale(LC_CTYPE, "C.UTF-8"); /* else libedit drops what is not ASCII */
     chat_state c = {.terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
     int code = cli_generation_finish(&chat_gen, "chat");
     if (code == CLI_OK) code = cli_open(args->n ? args->item[0] : NULL, &chat_model, false, &c.m);

@@ -21,10 +21,9 @@ static const cli_option run_options[] = {
 
 /* What is collected while tokens come. */
 typedef struct run_state {
-    cli_out text, logprobs;
-    uint32_t *ids;
-    uint32_t n, cap;
-    int failed;
+    cli_out text, ids, logprobs;
+    uint32_t n; /* tokens so far */
+    bool failed; /* stays: later pieces may be empty and then succeed */
 } run_state;
 
 static void run_keep_logprobs(run_state *r, const spark_piece *p)
@@ -39,10 +38,10 @@ static void run_keep_logprobs(run_state *r, const spark_piece *p)
 static bool run_on_piece(void *ctx, const spark_piece *p)
 {
     run_state *r = ctx;
-    if (p->has_token && r->n < r->cap) r->ids[r->n++] = p->id;
+    if (p->has_token && run_json) cli_putf(&r->ids, "%s%u", r->n++ ? "," : "", p->id);
     if (p->has_token && run_json && p->n_top) run_keep_logprobs(r, p);
     if (run_json) cli_put(&r->text, p->text, p->len);
-    else r->failed = cli_write(p->text, p->len) != CLI_OK || (p->len && cli_flush() != CLI_OK);
+    else if (!r->failed) r->failed = cli_write(p->text, p->len) != CLI_OK || (p->len && cli_flush() != CLI_OK);
     return !r->failed;
 }
 
@@ -81,6 +80,8 @@ static int run_tokens(const spark_model *m, const char *prompt, size_t len, spar
         const spark_status s = spark_model_tokenize(m, prompt, len, SPARK_TOKENIZE_ADD, out, &err);
         return s.code == SPARK_OK ? CLI_OK : cli_fail("prompt", &err, NULL);
     }
+    if (!cli_check_utf8("run", "the prompt", prompt, len)) return CLI_FAILED; /* bytes as they are: --raw */
+    if (run_gen.system && !cli_check_utf8("run", "--system", run_gen.system, strlen(run_gen.system))) return CLI_FAILED;
     cli_out vars = {0};
     cli_putf(&vars, "{\"messages\": [");
     if (run_gen.system) run_add_message(&vars, "system", run_gen.system, strlen(run_gen.system));
@@ -93,21 +94,17 @@ static int run_tokens(const spark_model *m, const char *prompt, size_t len, spar
 
 /* ---- The answer ---- */
 
-static void run_put_ids(cli_out *o, const char *name, const uint32_t *ids, size_t n)
-{
-    cli_putf(o, ",\"%s\":[", name);
-    for (size_t i = 0; i < n; i++) cli_putf(o, "%s%u", i ? "," : "", ids[i]);
-    cli_put(o, "]", 1);
-}
-
 static int run_print_json(run_state *r, const spark_tokens *prompt, const spark_generate_result *result, const uint64_t t[4])
 {
     static const char *const finish[] = {"stop", "length", "cancelled"};
     cli_out o = {0};
     cli_put(&o, "{\"text\":", 8);
     cli_put_json(&o, r->text.ptr ? r->text.ptr : "", r->text.len);
-    run_put_ids(&o, "ids", r->ids, r->n);
-    run_put_ids(&o, "prompt_ids", prompt->ids, prompt->n);
+    cli_put(&o, ",\"ids\":[", 8);
+    cli_put(&o, r->ids.ptr, r->ids.len);
+    cli_put(&o, "],\"prompt_ids\":[", 16);
+    for (size_t i = 0; i < prompt->n; i++) cli_putf(&o, "%s%u", i ? "," : "", prompt->ids[i]);
+    cli_put(&o, "]", 1);
     cli_putf(&o, ",\"finish_reason\":\"%s\",\"prompt_tokens\":%zu,\"completion_tokens\":%u,\"seed\":%llu", finish[result->finish],
              prompt->n, result->n_tokens, (unsigned long long)run_gen.seed);
     cli_putf(&o, ",\"timings\":{\"load_s\":%.6f,\"prompt_s\":%.6f,\"decode_s\":%.6f}", (double)(t[1] - t[0]) * 1e-9,
@@ -123,19 +120,22 @@ static int run_print_json(run_state *r, const spark_tokens *prompt, const spark_
     return code;
 }
 
+static int run_fail_prompt(const spark_err *err)
+{
+    return cli_fail("prompt", err, err->code == SPARK_E_CONTEXT ? "shorten it, or give more room with --ctx" : NULL);
+}
+
 /* Feeds the prompt and generates. t[1..3] are the times after load, prompt and decoding. */
 static int run_generate(spark_session *s, const spark_tokens *prompt, uint64_t t[4])
 {
     spark_err err = {0};
     spark_generate_result result;
-    run_state r = {.cap = (uint32_t)1 << 24};
-    r.ids = calloc(r.cap, sizeof *r.ids); /* touched only as far as tokens come */
-    if (!r.ids) return cli_usage("run", "out of memory");
+    run_state r = {0};
     run_gen.options.on_piece = run_on_piece;
     run_gen.options.ctx = &r;
     t[1] = spark_clock_ns();
     cli_interrupt_cancels(s);
-    int code = spark_session_feed(s, prompt->ids, prompt->n, &err).code == SPARK_OK ? CLI_OK : cli_fail("prompt", &err, NULL);
+    int code = spark_session_feed(s, prompt->ids, prompt->n, &err).code == SPARK_OK ? CLI_OK : run_fail_prompt(&err);
     t[2] = spark_clock_ns();
     if (code == CLI_OK && spark_session_generate(s, &run_gen.options, &result, &err).code != SPARK_OK) code = cli_fail("generate", &err, NULL);
     t[3] = spark_clock_ns();
@@ -145,7 +145,7 @@ static int run_generate(spark_session *s, const spark_tokens *prompt, uint64_t t
     if (!run_json && isatty(STDOUT_FILENO)) cli_write("\n", 1);
     cli_out_free(&r.text);
     cli_out_free(&r.logprobs);
-    free(r.ids);
+    cli_out_free(&r.ids);
     return code;
 }
 

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli/cli.h"
 #include "kern/kern.h"
@@ -85,9 +86,11 @@ static FILE *score_open_npy(size_t n_rows, uint32_t n_vocab)
 
 static int score_close_npy(FILE *f, int code)
 {
+    struct stat info;
+    const bool regular = f && fstat(fileno(f), &info) == 0 && S_ISREG(info.st_mode);
     if (!f || (fclose(f) == 0 && code == CLI_OK)) return code;
     if (code == CLI_OK) fprintf(stderr, "spark: cannot write '%s': %s\n", score_logits, strerror(errno));
-    remove(score_logits); /* half a file would be taken for a whole one */
+    if (regular) remove(score_logits); /* half a file would be taken for a whole one; a device is not ours to remove */
     return CLI_FAILED;
 }
 
@@ -97,7 +100,7 @@ static int score_close_npy(FILE *f, int code)
 static int score_windows(score_state *st, const spark_tokens *t, uint32_t n_ctx, bool bos)
 {
     uint32_t *window = calloc(n_ctx, sizeof *window);
-    int code = window ? CLI_OK : cli_usage("score", "out of memory");
+    int code = window ? CLI_OK : cli_no_memory("score");
     for (size_t at = 0; at < t->n && code == CLI_OK;) {
         const size_t head = bos && at > 0, room = n_ctx - head, n = t->n - at < room ? t->n - at : room;
         if (head) window[0] = t->ids[0];
@@ -114,7 +117,9 @@ static int score_windows(score_state *st, const spark_tokens *t, uint32_t n_ctx,
 static int score_print(const score_state *st, size_t n_tokens)
 {
     const double mean = st->n_scored ? st->sum_nll / (double)st->n_scored : 0;
-    if (score_json)
+    if (!st->n_scored) /* one token and --logits: there is no mean of nothing */
+        printf(score_json ? "{\"tokens\":%zu,\"scored\":0,\"mean_nll\":null,\"perplexity\":null}\n" : "%zu token, 0 tokens scored\n", n_tokens);
+    else if (score_json)
         printf("{\"tokens\":%zu,\"scored\":%" PRIu64 ",\"mean_nll\":%.9g,\"perplexity\":%.9g}\n", n_tokens, st->n_scored, mean, spark_exp64(mean));
     else
         printf("%" PRIu64 " tokens scored, mean negative log-likelihood %.6f, perplexity %.4f\n", st->n_scored, mean, spark_exp64(mean));
@@ -144,11 +149,14 @@ static int score_all(spark_model *m, const spark_tokens *t, bool bos)
     spark_model_describe(m, &d);
     const uint32_t n_ctx = score_model.n_ctx ? score_model.n_ctx : d.default_ctx;
     if (n_ctx < 2) return cli_usage("score", "--ctx must be at least 2");
-    if (t->n == 0) return cli_usage("score", "there are no tokens to score");
+    if (t->n < 2 && !(score_logits && t->n == 1)) {
+        fprintf(stderr, "spark: score: there is nothing to score: %zu tokens, and the first of a window never is; give a longer text\n", t->n);
+        return CLI_FAILED;
+    }
     if (score_ids && t->n > n_ctx) return cli_usage("score", "%zu tokens do not fit a context of %u", t->n, n_ctx);
     if (score_logits && t->n > n_ctx) return cli_usage("score", "--logits takes one window: %zu tokens, context %u", t->n, n_ctx);
     score_state st = {.n_vocab = d.n_vocab, .rows = calloc((size_t)SCORE_ROWS * d.n_vocab, sizeof(float))};
-    int code = st.rows ? cli_load(m, &score_model, SCORE_ROWS, &st.s) : cli_usage("score", "out of memory");
+    int code = st.rows ? cli_load(m, &score_model, SCORE_ROWS, &st.s) : cli_no_memory("score");
     if (code == CLI_OK && score_logits && !(st.npy = score_open_npy(t->n, d.n_vocab))) code = CLI_FAILED;
     if (code == CLI_OK) code = score_windows(&st, t, n_ctx, bos);
     code = score_close_npy(st.npy, code);

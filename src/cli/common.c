@@ -10,7 +10,9 @@
 
 #include "base/clock.h"
 #include "base/spark_limits.h"
+#include "base/utf8.h"
 #include "cli/cli.h"
+#include "kern/kern.h"
 
 /* ---- Messages ---- */
 
@@ -38,6 +40,12 @@ int cli_usage(const char *command, const char *fmt, ...)
     fprintf(stderr, "; see 'spark %s --help'\n", command);
     va_end(args);
     return CLI_USAGE;
+}
+
+int cli_no_memory(const char *command)
+{
+    fprintf(stderr, "spark: %s: out of memory\n", command);
+    return CLI_FAILED;
 }
 
 void cli_note(const char *fmt, ...)
@@ -138,6 +146,14 @@ bool cli_parse_ids(const char *command, const char *text, spark_tokens *out)
     return ids != NULL;
 }
 
+bool cli_check_utf8(const char *command, const char *what, const char *text, size_t len)
+{
+    const size_t valid = spark_utf8_valid_prefix((const uint8_t *)text, len, SIZE_MAX);
+    if (valid < len) fprintf(stderr, "spark: %s: %s is not UTF-8 (at byte %zu)%s\n", command, what, valid,
+                             strcmp(command, "run") == 0 ? "; --raw takes bytes as they are" : "");
+    return valid == len;
+}
+
 int cli_write(const void *data, size_t len)
 {
     if (len == 0 || fwrite(data, 1, len, stdout) == len) return CLI_OK;
@@ -168,6 +184,11 @@ int cli_open(const char *path, const cli_model_options *o, bool vocab_only, spar
     options.n_threads = o->n_threads;
     options.cpu = o->cpu;
     options.vocab_only = vocab_only;
+    const char *wish = getenv("SPARK_CPU"); /* kern takes an unknown level for scalar: here it is a mistake */
+    if (wish && *wish && spark_isa_by_name(wish) < 0) {
+        fprintf(stderr, "spark: SPARK_CPU is '%s', which is no CPU level; 'spark version' tells the best of this machine\n", wish);
+        return CLI_FAILED;
+    }
     if (path && !cli_is_file(path) && !strchr(path, '/') && !strchr(path, '.')) {
         fprintf(stderr, "spark: no file '%s', and names of a model store are not supported yet; give the path of a GGUF file\n", path);
         return CLI_FAILED;

@@ -11,7 +11,8 @@
 void cli_generation_defaults(cli_generation *g)
 {
     spark_generate_options_defaults(&g->options);
-    g->seed = UINT64_MAX; /* = draw one */
+    uint32_t drawn = 0; /* short enough to be typed again */
+    if (getrandom(&drawn, sizeof drawn, 0) == (ssize_t)sizeof drawn) g->seed = drawn;
 }
 
 static bool generation_bias(const char *text, spark_logit_bias *out)
@@ -38,7 +39,6 @@ int cli_generation_finish(cli_generation *g, const char *command)
             return cli_usage(command, "--logit-bias takes ID=BIAS with a number or -inf, not '%s'", g->biases.item[i]);
     for (uint32_t i = 0; i < g->stops.n; i++)
         if (!*g->stops.item[i]) return cli_usage(command, "--stop takes a text that is not empty");
-    if (g->seed == UINT64_MAX && getrandom(&g->seed, 4, 0) == 4) g->seed &= UINT32_MAX; /* short enough to be typed again */
     g->options.sampling.seed = g->seed;
     g->options.stops = g->stops.item;
     g->options.n_stops = g->stops.n;
@@ -63,6 +63,6 @@ static void generation_interrupt(int sig)
 void cli_interrupt_cancels(spark_session *s)
 {
     atomic_store(&generation_session, s);
-    struct sigaction action = {.sa_handler = s ? generation_interrupt : SIG_DFL};
+    struct sigaction action = {.sa_handler = s ? generation_interrupt : SIG_DFL, .sa_flags = SA_RESTART}; /* writes go on */
     sigaction(SIGINT, &action, NULL);
 }

@@ -23,6 +23,13 @@ class Pipe(unittest.TestCase):
         self.assertEqual(one[1].strip(), block[1].strip())
 
 
+    def test_lines_that_begin_with_a_slash_may_be_part_of_a_message(self):
+        code, out, err = spark('chat', '-n', 4, stdin=b'"""\n/etc\nfoo\n"""\n')
+        self.assertEqual(code, 0, err)
+        self.assertNotIn('unknown command', err)
+        self.assertNotEqual(out, b'')
+
+
 class Terminal(unittest.TestCase):
     def setUp(self):
         self.pid, self.fd = pty.fork()
@@ -70,6 +77,18 @@ class Terminal(unittest.TestCase):
         while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
             self.assertLess(time.time(), deadline, 'Ctrl-D did not end it')
             time.sleep(0.02)
+
+    def test_ctrl_c_at_the_prompt_does_not_end_the_conversation(self):
+        self.wait_for(rb'> ')
+        self.send(b'\x03')
+        self.wait_for(rb'Ctrl-D leaves\)\r\n.*> ')
+        self.send(b'/help\r')
+        self.wait_for(rb'/retry')
+
+    def test_any_character_can_be_typed(self):
+        self.wait_for(rb'> ')
+        self.send('/é漢\r'.encode())
+        self.wait_for("unknown command '/é漢'".encode())
 
     def test_lines_can_be_edited_and_called_back(self):
         self.wait_for(rb'> ')

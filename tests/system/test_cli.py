@@ -42,10 +42,28 @@ class Everywhere(unittest.TestCase):
         self.refused('score', str(ROOT / 'README.md'), '/nonexistent', code=1)
 
     def test_a_full_disk_is_an_error(self):
-        with open('/dev/full', 'wb') as full:
-            p = subprocess.run([SPARK, 'version'], stdout=full, stderr=subprocess.PIPE)
-        self.assertEqual(p.returncode, 1)
-        self.assertTrue(is_one_error_line(p.stderr.decode()))
+        for command in ['version'], ['run', 'Hi', '-n', '5'], ['run', 'Hi', '-n', '5', '--json'], ['inspect']:
+            with open('/dev/full', 'wb') as full:
+                p = subprocess.run([SPARK, *command], stdout=full, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            self.assertEqual(p.returncode, 1, command)
+            self.assertIn(b'No space left on device', p.stderr)
+
+    def test_a_reader_that_leaves_is_an_error(self):
+        p = subprocess.Popen([SPARK, 'run', 'Hi', '-n', '300', '--logit-bias', '2=-inf'], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        p.stdout.read(1)
+        p.stdout.close()
+        self.assertEqual(p.wait(30), 1)
+        p.stderr.close()
+
+    def test_texts_that_are_not_utf8_and_levels_that_are_not_there_are_refused(self):
+        self.refused('run', 'Hi', '--stop', b'\xff'.decode('utf-8', 'surrogateescape'), code=1)
+        code, out, err = spark('run', 'Hi', env={'SPARK_CPU': 'z80'})
+        self.assertEqual((code, out), (1, b''), err)
+
+    def test_the_least_temperature_is_greedy(self):
+        greedy = spark('run', 'Once', '-n', 8, '--temp', 0)[1]
+        for t in '1e-38', '1e-44':
+            self.assertEqual(spark('run', 'Once', '-n', 8, '--temp', t)[1], greedy)
 
     def test_help_names_every_command_and_shows_examples(self):
         code, out, err = spark('--help')
@@ -239,6 +257,13 @@ class WithModels(Folder):
         self.assertGreater(len(plain), 1)
         self.assertEqual(len(special), 1)
         self.assertNotIn(special[0], plain)
+
+    def test_score_of_nothing_fails_and_a_device_is_not_removed(self):
+        self.assertEqual(spark('score', STORIES, '-')[0], 1)
+        device = self.dir / 'full'
+        device.symlink_to('/dev/full')
+        self.assertEqual(spark('score', STORIES, '--tokens', '1,2', '--logits', device)[0], 1)
+        self.assertTrue(device.is_symlink())
 
     def test_score_writes_one_row_of_logits_a_token(self):
         out = self.dir / 'x.npy'
