@@ -249,6 +249,7 @@ static int chat_run(const cli_args *args)
         chat_gen.options.ctx = &c;
         if (!c.template && chat_gen.system) code = cli_usage("chat", "--system needs a chat template, which this model does not have");
         else if (!c.template) cli_note("this model has no chat template: it goes on with what you write");
+        if (c.terminal) rl_bind_key('\t', rl_insert); /* a tab is text: no names of files or users are looked up */
         if (c.terminal) fprintf(stderr, "%s (%s). /help tells what you can do, Ctrl-D leaves.\n", *d.name ? d.name : "model", d.arch);
     }
     if (code == CLI_OK) {

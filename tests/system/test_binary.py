@@ -27,6 +27,11 @@ class Binary(unittest.TestCase):
             if flags[:1] == ['LOAD']:
                 self.assertNotIn('RWE', flags)
 
+    def test_the_library_calls_nothing_that_reaches_out(self):
+        out = subprocess.run(['nm', '-u', BUILD / 'libspark.a'], capture_output=True, text=True).stdout
+        self.assertIn('pread', out)
+        self.assertEqual(set(out.split()) & {'socket', 'connect', 'bind', 'execve', 'fork', 'system', 'popen', 'dlopen', 'getaddrinfo', 'getpwnam'}, set())
+
     def test_it_is_a_few_megabytes(self):
         self.assertLess(os.path.getsize(SPARK), 16 << 20)
 
