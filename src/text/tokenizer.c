@@ -9,6 +9,9 @@
 /* Bytes that are searched for special tokens at a time: bounds the memory for the places found. */
 #define TOK_BLOCK 65536u
 
+/* Bytes of a special token that can be taken off in search of a shorter one; real ones have below 64. */
+#define TOK_SHORTER 256
+
 static bool tok_is_space(uint8_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 /* Ordinary text between special tokens. */
@@ -63,14 +66,43 @@ static bool tok_trusted(const tok_trust *trust, size_t *hint, size_t begin, size
     return trust->n_runs > 0 && trust->runs[trust->n_runs - 1].end >= end;
 }
 
+/* The last run that begins before `end`: where a search from there to the left starts. */
+static size_t tok_last_run(const tok_trust *trust, size_t end)
+{
+    size_t lo = 0, hi = trust->n_runs;
+    while (hi - lo > 1) {
+        const size_t mid = lo + (hi - lo) / 2;
+        if (trust->runs[mid].begin < end)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+/* The longest special token at a place whose longest one reaches into text that is not trusted: untrusted text behind a
+ * control token must not undo it by making it a longer one. The steps are bounded, so that no vocabulary makes it slow. */
+static uint32_t tok_shorter(const spark_tokenizer *t, const tok_trust *trust, size_t *hint, size_t at, uint32_t state)
+{
+    const uint32_t always = spark__trie_begins(t->special, state, false);
+    for (int step = 0; step < TOK_SHORTER && state != 0; step++) {
+        uint32_t id = SPARK__TRIE_NONE;
+        state = spark__trie_shorten(t->special, state, &id);
+        if (id == SPARK__TRIE_NONE) continue;
+        if (always != SPARK__TRIE_NONE && t->tokens[id].len <= t->tokens[always].len) break;
+        if (tok_trusted(trust, hint, at, at + t->tokens[id].len)) return id;
+    }
+    return always;
+}
+
 /* Where special tokens may begin in text[begin, end), last place first, as pairs (offset from begin, id). */
 static spark_status tok_search(const spark_tokenizer *t, spark_bytes text, size_t begin, size_t end,
                                const tok_trust *trust, spark_ids *found, spark_err *err)
 {
     const bool all = trust->all || trust->n_runs > 0;
-    size_t hint = trust->n_runs ? trust->n_runs - 1 : 0;
     const size_t longest = t->max_special[all];
     const size_t from = text.len - end < longest ? text.len : end + longest; /* they may reach over the end */
+    size_t hint = tok_last_run(trust, end);
     uint32_t state = 0;
     found->n = 0;
     for (size_t i = from; i-- > begin;) {
@@ -78,7 +110,7 @@ static spark_status tok_search(const spark_tokenizer *t, spark_bytes text, size_
         if (i >= end || state == 0) continue;
         uint32_t id = spark__trie_begins(t->special, state, all);
         if (id != SPARK__TRIE_NONE && all && !tok_trusted(trust, &hint, i, i + t->tokens[id].len))
-            id = spark__trie_begins(t->special, state, false);
+            id = tok_shorter(t, trust, &hint, i, state);
         if (id == SPARK__TRIE_NONE) continue;
         SPARK_TRY(spark_ids_push(found, (uint32_t)(i - begin), err));
         SPARK_TRY(spark_ids_push(found, id, err));
@@ -136,8 +168,8 @@ spark_status spark_tokenizer_encode(const spark_tokenizer *t, spark_bytes text, 
     return tok_encode(t, text, flags, &trust, out, err);
 }
 
-spark_status spark_tokenizer_encode_runs(const spark_tokenizer *t, spark_bytes text, const spark_run *runs, size_t n_runs,
-                                         spark_ids *out, spark_err *err)
+spark_status spark_tokenizer_encode_runs(const spark_tokenizer *t, spark_bytes text, const spark_run *runs,
+                                         size_t n_runs, spark_ids *out, spark_err *err)
 {
     const tok_trust trust = {.runs = runs, .n_runs = n_runs};
     return tok_encode(t, text, 0, &trust, out, err);

@@ -239,6 +239,146 @@ static void test_tokens_that_end_a_turn_are_known_by_their_text(void **state)
     fixture_close(&f);
 }
 
+/* ---- runs ---- */
+
+/* The tokens of a text in runs: parts that begin with '+' are trusted, with '-' not. */
+static const char *tt_runs(const fixture *f, const char *const *parts, size_t n)
+{
+    static char shown[1024];
+    spark_run runs[16];
+    spark_text text = {0};
+    spark_ids ids = {0};
+    size_t len = 0;
+    for (size_t i = 0; i < n; i++) {
+        const size_t begin = text.len;
+        assert_ok(spark_text_append(&text, spark_bytes_of(parts[i] + 1), NULL));
+        runs[i] = (spark_run){begin, text.len, parts[i][0] == '+'};
+    }
+    assert_ok(spark_tokenizer_encode_runs(f->t, (spark_bytes){text.ptr, text.len}, runs, n, &ids, NULL));
+    shown[0] = 0;
+    for (size_t i = 0; i < ids.n; i++) {
+        const spark_bytes token = spark_tokenizer_token(f->t, ids.ids[i]);
+        len += (size_t)snprintf(shown + len, sizeof shown - len, "%s%.*s", i ? "|" : "", (int)token.len,
+                                (const char *)token.ptr);
+    }
+    spark_ids_free(&ids);
+    spark_text_free(&text);
+    return shown;
+}
+
+#define TT_RUNS(f, tokens, ...)                                                                                        \
+    do {                                                                                                               \
+        const char *const parts[] = {__VA_ARGS__};                                                                     \
+        assert_string_equal(tt_runs((f), parts, SPARK_COUNT(parts)), tokens);                                          \
+    } while (0)
+
+static void test_runs_make_control_tokens_of_trusted_text_only(void **state)
+{
+    (void)state;
+    fixture_spec s;
+    fixture f;
+    fixture_bpe(&s, "gpt-2");
+    fixture_add(&s, "<|x|>", 3, 0);
+    tt_open(&f, &s);
+    TT_RUNS(&f, "<|x|>|a", "+<|x|>a");
+    TT_RUNS(&f, "<|||x|||>|a", "-<|x|>a");
+    TT_RUNS(&f, "<|x|>|<|||x|||>|<|x|>", "+<|x|>", "-<|x|>", "+<|x|>");
+    TT_RUNS(&f, "<|||x|||>", "+<|x", "-|>"); /* over a boundary, in both directions */
+    TT_RUNS(&f, "<|||x|||>", "-<|x", "+|>");
+    TT_RUNS(&f, "<|||x|||>", "+<|", "-x", "+|>");
+    TT_RUNS(&f, "<|x|>", "+<|", "+x", "+|>"); /* over trusted ones it is whole */
+    fixture_close(&f);
+}
+
+static void test_runs_find_user_defined_tokens_whoever_wrote_them(void **state)
+{
+    (void)state;
+    fixture_spec s;
+    fixture f;
+    fixture_bpe(&s, "gpt-2");
+    tt_open(&f, &s);
+    TT_RUNS(&f, "a|<tool>|a", "-a<tool>a");
+    TT_RUNS(&f, "a|<tool>|a", "-a<to", "+ol>a");
+    fixture_close(&f);
+}
+
+static void test_untrusted_text_does_not_undo_a_control_token_before_it(void **state)
+{
+    (void)state;
+    fixture_spec s;
+    fixture f;
+    fixture_bpe(&s, "gpt-2");
+    fixture_add(&s, "<|x|>", 3, 0);
+    fixture_add(&s, "<|x|>yz", 3, 0);
+    fixture_add(&s, "<|x|>y", 3, 0);
+    tt_open(&f, &s);
+    TT_RUNS(&f, "<|x|>yz", "+<|x|>yz");
+    TT_RUNS(&f, "<|x|>|y|z", "+<|x|>", "-yz");
+    TT_RUNS(&f, "<|x|>y|z", "+<|x|>y", "-z");
+    fixture_close(&f);
+}
+
+static void test_runs_that_cut_words_change_nothing(void **state)
+{
+    (void)state;
+    fixture_spec s;
+    fixture f;
+    fixture_spm(&s);
+    tt_open(&f, &s);
+    TT_RUNS(&f, PH "hello|" PH "|world", "+hel", "-lo wo", "+r", "-", "-ld");
+    TT_RUNS(&f, tt_tokens(&f, SPARK_BYTES_LITERAL("hello  world <s"), 0), "-h", "+ello ", "- world", "+ <", "-s");
+    fixture_close(&f);
+    fixture_bpe(&s, "llama-bpe");
+    tt_open(&f, &s);
+    TT_RUNS(&f, "hello|\xC4\xA0hello|123", "-he", "+llo ", "-hel", "+lo1", "-23");
+    fixture_close(&f);
+}
+
+static void test_special_tokens_strip_untrusted_blanks_too(void **state)
+{
+    (void)state;
+    fixture_spec s;
+    fixture f;
+    fixture_spm(&s);
+    s.name = "Phi-3 mini"; /* takes what is behind a special token */
+    tt_open(&f, &s);
+    TT_RUNS(&f, PH "h|<|im_end|>|" PH "h", "-h", "+<|im_end|>", "- \n h");
+    fixture_close(&f);
+    fixture_bpe(&s, "jina-v2-de"); /* takes what is before it */
+    fixture_add(&s, "<mask>", 3, 0);
+    tt_open(&f, &s);
+    TT_RUNS(&f, "a|<mask>|a", "-a  ", "+<mask>", "-a");
+    fixture_close(&f);
+}
+
+static void test_many_runs_stay_linear(void **state)
+{
+    (void)state;
+    enum { RUNS = 100000, BYTES = 20 };
+    fixture_spec s;
+    fixture f;
+    fixture_bpe(&s, "gpt-2");
+    tt_open(&f, &s);
+    uint8_t *text = malloc((size_t)RUNS * BYTES);
+    spark_run *runs = calloc(RUNS, sizeof *runs);
+    for (size_t i = 0; i < RUNS; i++) {
+        memcpy(text + i * BYTES, "hello <|endoftext|>\n", BYTES);
+        runs[i] = (spark_run){i * BYTES, (i + 1) * BYTES, i % 2 == 0};
+    }
+    spark_ids ids = {0};
+    const uint64_t begin = spark_clock_ns();
+    assert_ok(spark_tokenizer_encode_runs(f.t, (spark_bytes){text, (size_t)RUNS * BYTES}, runs, RUNS, &ids, NULL));
+    const double seconds = (double)(spark_clock_ns() - begin) / 1e9;
+    if (seconds > 20) fail_msg("%d runs take %.1f s", RUNS, seconds);
+    size_t found = 0;
+    for (size_t i = 0; i < ids.n; i++) found += ids.ids[i] == s.eos;
+    assert_int_equal(found, RUNS / 2);
+    spark_ids_free(&ids);
+    free(runs);
+    free(text);
+    fixture_close(&f);
+}
+
 /* ---- BPE ---- */
 
 static void test_bpe_merges_by_rank(void **state)
@@ -570,6 +710,19 @@ static void tt_fill(uint8_t *p, size_t n, int kind)
     }
 }
 
+/* Under a sanitizer all is many times slower, so the texts are shorter there: still 100 times what a quadratic step could
+ * hide in. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TT_LONG 1000000
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define TT_LONG 1000000
+#endif
+#endif
+#ifndef TT_LONG
+#define TT_LONG 10000000
+#endif
+
 /* n bytes of anything in a bounded time: generous for a loaded machine, far below anything quadratic. */
 static void tt_time(const fixture *f, const char *name, size_t n)
 {
@@ -594,16 +747,16 @@ static void test_10_mb_of_anything_is_tokenized_in_linear_time(void **state)
     fixture f;
     fixture_spm(&s);
     tt_open(&f, &s);
-    tt_time(&f, "spm", 10000000);
+    tt_time(&f, "spm", TT_LONG);
     fixture_close(&f);
     fixture_wpm(&s);
     tt_open(&f, &s);
-    tt_time(&f, "wpm", 10000000);
+    tt_time(&f, "wpm", TT_LONG);
     fixture_close(&f);
     for (size_t i = 0; i < SPARK_COUNT(pres); i++) {
         fixture_bpe(&s, pres[i]);
         tt_open(&f, &s);
-        tt_time(&f, pres[i], i == 0 ? 10000000 : 2000000); /* the others share the merging */
+        tt_time(&f, pres[i], i == 0 ? TT_LONG : TT_LONG / 20); /* the others share the merging */
         fixture_close(&f);
     }
 }
@@ -661,6 +814,12 @@ int main(void)
         cmocka_unit_test(test_special_tokens_are_found_across_the_blocks_of_the_search),
         cmocka_unit_test(test_phi3_special_tokens_take_the_space_behind_them),
         cmocka_unit_test(test_tokens_that_end_a_turn_are_known_by_their_text),
+        cmocka_unit_test(test_runs_make_control_tokens_of_trusted_text_only),
+        cmocka_unit_test(test_runs_find_user_defined_tokens_whoever_wrote_them),
+        cmocka_unit_test(test_untrusted_text_does_not_undo_a_control_token_before_it),
+        cmocka_unit_test(test_runs_that_cut_words_change_nothing),
+        cmocka_unit_test(test_special_tokens_strip_untrusted_blanks_too),
+        cmocka_unit_test(test_many_runs_stay_linear),
         cmocka_unit_test(test_bpe_merges_by_rank),
         cmocka_unit_test(test_bpe_ignores_merges_for_whole_words_where_the_family_says_so),
         cmocka_unit_test(test_bpe_brings_any_bytes_back),

@@ -177,3 +177,10 @@ uint32_t spark__trie_begins(const spark__trie *t, uint32_t state, bool all)
 {
     return all ? t->all[state] : t->always[state];
 }
+
+uint32_t spark__trie_shorten(const spark__trie *t, uint32_t state, uint32_t *here)
+{
+    const uint32_t shorter = t->fail[state];
+    *here = t->here[shorter];
+    return shorter;
+}

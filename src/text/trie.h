@@ -28,5 +28,8 @@ uint32_t spark__trie_longest(const spark__trie *t, const uint8_t *p, size_t len,
 /* Backward: the state after one more byte to the left (the state before the first is 0), and what begins at that byte. */
 uint32_t spark__trie_step(const spark__trie *t, uint32_t state, uint8_t byte);
 uint32_t spark__trie_begins(const spark__trie *t, uint32_t state, bool all);
+/* Backward: the state without its last bytes of text, one step on the way to the shorter strings that begin at the same
+ * place; 0 at the end of it. *here is the string that the state is, or NONE. */
+uint32_t spark__trie_shorten(const spark__trie *t, uint32_t state, uint32_t *here);
 
 #endif
