@@ -3,9 +3,6 @@
 #ifndef SPARK_KERN_ARM_ATTN_TILES_H
 #define SPARK_KERN_ARM_ATTN_TILES_H
 
-#define ATTN_ROWS 4u
-#define ATTN_ACCS 8u
-
 #define ATTN_NV_1 8u
 #define ATTN_NV_2 4u
 #define ATTN_NV_4 2u
