@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include "base/spark_limits.h"
 #include "engine/sampler.h"
 #include "engine/stops.h"
 #include "model/model.h"
@@ -55,6 +56,16 @@ spark_status api_files_read(void *model, uint32_t file, uint64_t offset, void *d
 SPARK_MUST_CHECK spark_status spark__model_examine(spark_model **out, const char *path, const spark_model_options *o,
                                                    spark_err *err);
 const spark_gguf *spark__model_gguf(const spark_model *m); /* keys, and tensors if they could be read; may be NULL */
+
+/* Bytes that a session takes beside net, keys and values: tokens, rows, and what one generation needs for stop strings and
+ * logprobs. The last is reserved when the session is made, so generating allocates nothing (law 2). */
+#define API_GENERATE_BYTES                                                                                            \
+    (SPARK_MAX_STOP_BYTES + SPARK_MAX_TOKEN_BYTES + SPARK_MAX_STOPS * sizeof(spark_bytes) +                          \
+     SPARK_MAX_LOGPROBS * sizeof(spark_logprob) + 1024)
+static inline size_t api_session_bytes(const spark_shape *shape)
+{
+    return shape->n_ctx * sizeof(uint32_t) + shape->n_batch * sizeof(spark_row) + API_GENERATE_BYTES;
+}
 
 /* The checked shape of a session with these options (NULL = defaults). */
 SPARK_MUST_CHECK spark_status api_session_shape(const spark_model *m, const spark_session_options *o, spark_shape *shape,

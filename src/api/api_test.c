@@ -1,4 +1,5 @@
 /* api_test.c - the promises of spark.h, on the embedded demo model (skipped where the build has none). */
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -230,6 +231,39 @@ static void test_generation_ends_as_it_says(void **state)
     spark_session_destroy(&s);
 }
 
+static bool count_heap(void *ctx, const spark_piece *piece)
+{
+    size_t *most = ctx;
+    const struct mallinfo2 now = mallinfo2();
+    (void)piece;
+    if (now.uordblks + now.hblkhd > *most) *most = now.uordblks + now.hblkhd;
+    return true;
+}
+
+static void test_generating_takes_nothing_from_the_heap(void **state)
+{
+    (void)state;
+    uint32_t ids[8];
+    const char *stops[] = {"never seen", "nor this"};
+    spark_session *s = session(64, 0);
+    some_ids(ids, 8);
+    assert_ok(spark_session_feed(s, ids, 8, NULL));
+    const struct mallinfo2 before = mallinfo2(); /* zero under a sanitizer, whose allocator is another */
+    size_t most = 0;
+    spark_generate_options o;
+    spark_generate_result r;
+    spark_generate_options_defaults(&o);
+    o.max_tokens = 20;
+    o.stops = stops;
+    o.n_stops = 2;
+    o.n_logprobs = 5;
+    o.on_piece = count_heap;
+    o.ctx = &most;
+    assert_ok(spark_session_generate(s, &o, &r, NULL));
+    assert_int_equal(most, before.uordblks + before.hblkhd);
+    spark_session_destroy(&s);
+}
+
 static void test_a_cancel_or_a_callback_ends_a_generation(void **state)
 {
     (void)state;
@@ -451,6 +485,7 @@ int main(void)
         cmocka_unit_test(test_what_cannot_be_fed_changes_nothing),
         cmocka_unit_test(test_a_cancelled_feed_changes_nothing),
         cmocka_unit_test(test_generation_ends_as_it_says),
+        cmocka_unit_test(test_generating_takes_nothing_from_the_heap),
         cmocka_unit_test(test_a_cancel_or_a_callback_ends_a_generation),
         cmocka_unit_test(test_nonsense_options_are_refused),
         cmocka_unit_test(test_bad_session_options_are_refused),

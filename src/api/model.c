@@ -221,7 +221,8 @@ spark_status spark_model_plan(const spark_model *m, const spark_session_options 
     spark_plan p = {.weights = need.weights, .kv = need.kv, .n_ctx = shape.n_ctx, .n_threads = shape.n_threads};
     spark_net_info info;
     spark_net_info_get(m->net, &info);
-    SPARK_CHECK(spark_add_u64(need.scratch, spark_sampler_bytes(info.n_vocab, shape.n_ctx), &p.scratch), err, SPARK_E_LIMIT,
+    const size_t session = spark_sampler_bytes(info.n_vocab, shape.n_ctx) + api_session_bytes(&shape);
+    SPARK_CHECK(spark_add_u64(need.scratch, session, &p.scratch), err, SPARK_E_LIMIT,
                 SPARK_ERR_NOWHERE, "the plan exceeds what a computer can address");
     p.vocabulary = spark_arena_bytes(m->arena);
     for (uint32_t i = 0; i < m->n_files; i++) p.vocabulary += m->files[i].memory ? 0 : m->files[i].head_len;

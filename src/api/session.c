@@ -40,6 +40,7 @@ static spark_status session_build(spark_session *s, const spark_session_options 
     SPARK_TRY(SPARK_NEW(s->arena, s->shape.n_ctx, &s->tokens, err));
     SPARK_TRY(SPARK_NEW(s->arena, s->shape.n_batch, &s->rows, err));
     SPARK_TRY(spark_sampler_create(&s->sampler, &m->kern, s->n_vocab, s->shape.n_ctx, m->dry_breaks, s->arena, err));
+    SPARK_TRY(spark_arena_reserve(s->arena, API_GENERATE_BYTES, err));
     SPARK_TRY(spark_kv_create(&s->kv, m->net, &s->shape, err));
     return spark_exec_create(&s->exec, m->net, &s->shape, m->pool, m->isa, err);
 }

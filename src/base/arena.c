@@ -107,6 +107,11 @@ spark_status spark_arena_alloc(spark_arena *a, size_t count, size_t size, size_t
     return SPARK_SUCCESS;
 }
 
+spark_status spark_arena_reserve(spark_arena *a, size_t bytes, spark_err *err)
+{
+    return a->newest && a->newest->size - a->newest->used >= bytes ? SPARK_SUCCESS : arena_grow(a, bytes, err);
+}
+
 spark_status spark_arena_copy(spark_arena *a, spark_bytes b, spark_bytes *out, spark_err *err)
 {
     SPARK_CHECK(b.len < SIZE_MAX, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "text is too long");

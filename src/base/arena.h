@@ -30,6 +30,9 @@ SPARK_MUST_CHECK spark_status spark_arena_alloc(spark_arena *a, size_t count, si
 #define SPARK_NEW(arena, count, ptr, err)                                                                             \
     spark_arena_alloc((arena), (count), sizeof **(ptr), _Alignof(max_align_t), (void **)(ptr), (err))
 
+/* Makes room for allocations of `bytes` in all (alignment included), so that they will take nothing from the system. */
+SPARK_MUST_CHECK spark_status spark_arena_reserve(spark_arena *a, size_t bytes, spark_err *err);
+
 /* A NUL-terminated copy of b; the terminator is not counted in out->len. */
 SPARK_MUST_CHECK spark_status spark_arena_copy(spark_arena *a, spark_bytes b, spark_bytes *out, spark_err *err);
 

@@ -55,7 +55,11 @@ static int run_arguments(const cli_args *args, const char **model, const char **
     if (args->n == 2) {
         *model = args->item[0];
         *prompt = args->item[1];
-    } else if (args->n == 1 && strcmp(args->item[0], "-") != 0) *(cli_is_file(args->item[0]) ? model : prompt) = args->item[0];
+    } else if (args->n == 1 && strcmp(args->item[0], "-") != 0) {
+        const char *text = args->item[0], *dot = strrchr(text, '.');
+        *(cli_is_file(text) ? model : prompt) = text;
+        if (*prompt && dot && strcmp(dot, ".gguf") == 0) cli_note("there is no file '%s': it is taken for the prompt", text);
+    }
     if (*prompt && strcmp(*prompt, "-") != 0) return CLI_OK;
     if (args->n == 0 && isatty(STDIN_FILENO)) return cli_usage("run", "a PROMPT is needed");
     if (!cli_read_file("-", input)) return CLI_FAILED;

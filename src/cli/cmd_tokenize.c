@@ -91,8 +91,7 @@ static int tokenize_lines(const spark_model *m, const cli_bytes *in, cli_out *o)
         const char *end = memchr(in->ptr + at, '\n', in->len - at);
         const size_t len = end ? (size_t)(end - in->ptr) - at : in->len - at;
         number++;
-        const bool blank = strspn(in->ptr + at, " \t\r") >= len;
-        const int code = blank ? CLI_OK : tokenize_line(m, in->ptr + at, len, number, o);
+        const int code = tokenize_line(m, in->ptr + at, len, number, o); /* a blank line too is no JSON string */
         if (code != CLI_OK) return code;
         at += len + 1;
     }

@@ -21,12 +21,21 @@ static int common_exit_code(spark_code code)
     return code == SPARK_E_REFUSED ? CLI_REFUSED : CLI_FAILED;
 }
 
+static bool common_bar; /* a progress bar stands on the current line of the terminal */
+
+static void common_clear_bar(void)
+{
+    if (common_bar) fputs("\r\033[K", stderr);
+    common_bar = false;
+}
+
 int cli_fail(const char *what, const spark_err *err, const char *todo)
 {
     char where[64] = "";
     if (err->line) snprintf(where, sizeof where, " (line %u, column %u)", err->line, err->column);
     else if (err->at != SPARK_ERR_NOWHERE && err->code == SPARK_E_FORMAT) snprintf(where, sizeof where, " (at byte %" PRIu64 ")", err->at);
     else if (err->at != SPARK_ERR_NOWHERE) snprintf(where, sizeof where, " (at %" PRIu64 ")", err->at);
+    common_clear_bar();
     fprintf(stderr, "spark: %s: %s%s%s%s\n", what, err->text, where, todo ? "; " : "", todo ? todo : "");
     return common_exit_code(err->code);
 }
@@ -69,9 +78,10 @@ bool cli_progress(void *what, uint64_t done, uint64_t total)
     if (done < total && now - shown_ns < 100000000u) return true;
     shown_ns = now;
     if (done >= total) {
-        fputs("\r\033[K", stderr);
+        common_clear_bar();
         return true;
     }
+    common_bar = true;
     const int filled = (int)(done * WIDTH / total);
     fprintf(stderr, "\r%s [%.*s%.*s] %3d%%", (const char *)what, filled, "##############################", WIDTH - filled,
             "                              ", (int)(done * 100 / total));
