@@ -299,11 +299,23 @@ static void test_nonsense_options_are_refused(void **state)
         if (i == 0) o.sampling.temperature = __builtin_nanf("");
         if (i == 1) o.sampling.top_p = -1;
         if (i == 2) o.n_logprobs = 100000;
-        if (i == 3) o.stops = &empty, o.n_stops = 1;
-        if (i == 4) o.stops = &broken, o.n_stops = 1;
+        if (i == 3) {
+            o.stops = &empty;
+            o.n_stops = 1;
+        }
+        if (i == 4) {
+            o.stops = &broken;
+            o.n_stops = 1;
+        }
         if (i == 5) o.n_stops = 100000;
-        if (i == 6) o.logit_bias = &far, o.n_logit_bias = 1;
-        if (i == 7) o.logit_bias = &nan_bias, o.n_logit_bias = 1;
+        if (i == 6) {
+            o.logit_bias = &far;
+            o.n_logit_bias = 1;
+        }
+        if (i == 7) {
+            o.logit_bias = &nan_bias;
+            o.n_logit_bias = 1;
+        }
         if (i == 8) o.sampling.repeat_penalty = 0;
         const spark_code code = spark_session_generate(s, &o, &r, NULL).code;
         if (code != SPARK_E_ARGUMENT && code != SPARK_E_LIMIT) fail_msg("options %d: code %d", i, code);
