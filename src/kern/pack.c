@@ -66,33 +66,27 @@ static uint32_t pack_unspread(uint32_t x)
 
 /* ---- Panels ---------------------------------------------------------------------------------------------------- */
 
-/* The 16 rows of one panel; those past the end of the matrix read zeros. */
+/* The 16 rows of one panel. Those past the end of the matrix are zeros, at which every offset is 0. */
 typedef struct pack_rows {
     const uint8_t *row[PANEL_ROWS];
-    uint32_t n; /* real rows */
+    size_t mask[PANEL_ROWS]; /* of the offset: all ones, or 0 */
+    uint32_t n;              /* real rows */
 } pack_rows;
+
+static pack_rows pack_rows_of(const uint8_t *first, uint32_t n, size_t row_bytes)
+{
+    static const uint8_t zero[PACK_ROW] = {0};
+    pack_rows r = {.n = n};
+    for (uint32_t i = 0; i < PANEL_ROWS; i++) {
+        r.row[i] = i < n ? first + i * row_bytes : zero;
+        r.mask[i] = i < n ? SIZE_MAX : 0;
+    }
+    return r;
+}
 
 static void pack_at(const pack_rows *r, size_t off, const uint8_t **at)
 {
-    static const uint8_t zero[PACK_ROW] = {0};
-    for (uint32_t i = 0; i < PANEL_ROWS; i++) at[i] = i < r->n ? r->row[i] + off : zero;
-}
-
-/* Lines of two halves a word become two half lines. Returns 0 if a half has all bits of `exponent` set. */
-static int pack_split_line(const uint8_t *line, uint8_t *out, uint16_t exponent)
-{
-    uint32_t word[PANEL_ROWS], bad = 0;
-    uint16_t low[PANEL_ROWS], high[PANEL_ROWS];
-    memcpy(word, line, sizeof word);
-    for (unsigned i = 0; i < PANEL_ROWS; i++) {
-        low[i] = (uint16_t)word[i];
-        high[i] = (uint16_t)(word[i] >> 16);
-    }
-    for (unsigned i = 0; i < PANEL_ROWS; i++)
-        bad |= (uint32_t)((low[i] & exponent) == exponent) | (uint32_t)((high[i] & exponent) == exponent);
-    memcpy(out, low, sizeof low);
-    memcpy(out + sizeof low, high, sizeof high);
-    return bad == 0;
+    for (uint32_t i = 0; i < PANEL_ROWS; i++) at[i] = r->row[i] + (off & r->mask[i]);
 }
 
 static void pack_spread_line(uint8_t *line)
@@ -112,17 +106,13 @@ static int pack_d_finite(const uint8_t *line)
 }
 
 /* The halves d of one block of 16 rows. */
-static int pack_halves(const pack_rows *r, size_t off, uint8_t *out)
+static int pack_halves(const uint8_t *const *at, uint32_t off, uint8_t *out)
 {
-    const uint8_t *at[PANEL_ROWS];
+    uint16_t half[PANEL_ROWS];
     uint32_t bad = 0;
-    pack_at(r, off, at);
-    for (unsigned i = 0; i < PANEL_ROWS; i++) {
-        uint16_t half;
-        memcpy(&half, at[i], 2);
-        memcpy(out + 2 * i, &half, 2);
-        bad |= (uint32_t)((half & PACK_HALF) == PACK_HALF);
-    }
+    for (unsigned i = 0; i < PANEL_ROWS; i++) memcpy(&half[i], at[i] + off, 2);
+    for (unsigned i = 0; i < PANEL_ROWS; i++) bad |= (uint32_t)((half[i] & PACK_HALF) == PACK_HALF);
+    memcpy(out, half, sizeof half);
     return bad == 0;
 }
 
@@ -135,17 +125,17 @@ static int pack_words_panel(spark_type type, const pack_rows *r, uint32_t n_bloc
     for (uint32_t b = 0; b < n_blocks; b++) {
         const uint8_t *at[PANEL_ROWS];
         uint8_t *lines = out + panel_words_line(p, b) * PANEL_LINE;
-        pack_at(r, b * block_bytes + p->words_at, at);
-        spark__pack_words(lines, at, p->n_words);
+        pack_at(r, b * block_bytes, at);
+        spark__pack_words(lines, at, p->words_at, p->n_words);
         if (p->spread != PANEL_NONE) pack_spread_line(lines + (size_t)p->spread * PANEL_LINE);
         if (p->half_at != PANEL_NONE) {
-            finite &= pack_halves(r, b * block_bytes + p->half_at, out + panel_half_at(p, b));
+            finite &= pack_halves(at, p->half_at, out + panel_half_at(p, b));
             if (b + 1 == n_blocks && b % 2 == 0) memset(out + panel_half_at(p, b + 1), 0, PANEL_LINE / 2);
             continue;
         }
         uint8_t *d_line = lines + (size_t)p->d_word * PANEL_LINE;
         /* IQ4_XS: the high halves are bits of scales, any of them will do */
-        finite &= pack_split_line(d_line, d_line, PACK_HALF) || (type == SPARK_TYPE_IQ4_XS && pack_d_finite(d_line));
+        finite &= spark__pack_split(d_line, d_line, PACK_HALF) || (type == SPARK_TYPE_IQ4_XS && pack_d_finite(d_line));
     }
     return finite;
 }
@@ -174,7 +164,7 @@ static int pack_f32_panel(const pack_rows *r, uint32_t n_cols, uint8_t *out)
         const uint8_t *at[PANEL_ROWS];
         uint8_t *lines = out + (size_t)k * PANEL_LINE;
         pack_at(r, 4 * (size_t)k, at);
-        spark__pack_words(lines, at, n);
+        spark__pack_words(lines, at, 0, n);
         for (size_t i = 0; i < (size_t)n * PANEL_ROWS; i++) {
             uint32_t x;
             memcpy(&x, lines + 4 * i, 4);
@@ -187,20 +177,21 @@ static int pack_f32_panel(const pack_rows *r, uint32_t n_cols, uint8_t *out)
 static int pack_16_panel(const pack_rows *r, uint32_t n_cols, uint16_t exponent, uint8_t *out)
 {
     int finite = 1;
-    uint8_t lines[PACK_COLS / 2 * PANEL_LINE], pair[PANEL_LINE] = {0};
+    uint8_t lines[PACK_COLS / 2 * PANEL_LINE] SPARK_ALIGNED(64), pair[PANEL_LINE] SPARK_ALIGNED(64) = {0};
     const uint8_t *at[PANEL_ROWS];
     const uint32_t even = n_cols / 2 * 2;
     for (uint32_t k = 0; k < even; k += PACK_COLS) {
         const uint32_t n = even - k < PACK_COLS ? even - k : PACK_COLS;
         pack_at(r, 2 * (size_t)k, at);
-        spark__pack_words(lines, at, n / 2);
+        spark__pack_words(lines, at, 0, n / 2);
         for (uint32_t j = 0; j < n / 2; j++)
-            finite &= pack_split_line(lines + (size_t)j * PANEL_LINE, out + ((size_t)k / 2 + j) * PANEL_LINE, exponent);
+            finite &= spark__pack_split(lines + (size_t)j * PANEL_LINE, out + ((size_t)k / 2 + j) * PANEL_LINE,
+                                        exponent);
     }
     if (even == n_cols) return finite;
     pack_at(r, 2 * (size_t)even, at);
     for (unsigned i = 0; i < PANEL_ROWS; i++) memcpy(pair + 4 * i, at[i], 2);
-    return finite & pack_split_line(pair, out + (size_t)even / 2 * PANEL_LINE, exponent);
+    return finite & spark__pack_split(pair, out + (size_t)even / 2 * PANEL_LINE, exponent);
 }
 
 static int pack_panel(spark_type type, const pack_rows *r, uint32_t n_cols, uint8_t *out)
@@ -231,8 +222,8 @@ spark_status spark_pack(spark_type type, const uint8_t *raw, uint32_t n_rows, ui
     const size_t panel_bytes = spark_panel_bytes(type, n_cols);
     for (uint32_t p = begin; p < end; p++) {
         const uint32_t first = p * PANEL_ROWS;
-        pack_rows r = {.n = n_rows - first < PANEL_ROWS ? n_rows - first : PANEL_ROWS};
-        for (uint32_t i = 0; i < r.n; i++) r.row[i] = raw + (first + i) * row_bytes;
+        const uint32_t n = n_rows - first < PANEL_ROWS ? n_rows - first : PANEL_ROWS;
+        const pack_rows r = pack_rows_of(raw + first * row_bytes, n, row_bytes);
         if (!pack_panel(type, &r, n_cols, data + p * panel_bytes)) return pack_name_row(type, &r, first, n_cols, err);
     }
     return SPARK_SUCCESS;

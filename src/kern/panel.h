@@ -53,8 +53,11 @@ static inline size_t panel_half_at(const spark__plan *p, size_t b)
     return b / 2 * (2u * p->n_words + 1u) * PANEL_LINE + b % 2 * (PANEL_LINE / 2);
 }
 
-/* Word j of each of 16 rows to line j: the transposition that packing is made of. One definition for each architecture. */
-void spark__pack_words(uint8_t *lines, const uint8_t *const *rows, uint32_t n_words);
+/* What packing is made of, one definition for each architecture: the transposition, word j of each of 16 rows (from byte `off`
+ * on) to line j; and the splitting of a line of two halves a word into two half lines (out may be line), which returns 0 if a
+ * half has all bits of `exponent` set. Lines are 64-byte aligned. */
+void spark__pack_words(uint8_t *lines, const uint8_t *const *rows, size_t off, uint32_t n_words);
+int spark__pack_split(const uint8_t *line, uint8_t *out, uint16_t exponent);
 
 /* Puts block b of row r (0..15) of a packed panel together as it was in the file. */
 void spark__panel_block(spark_type type, const uint8_t *panel, uint32_t b, uint32_t r, uint8_t *block);
