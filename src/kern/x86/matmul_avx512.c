@@ -13,7 +13,9 @@
  *   Q4_K    8 vpdpwssd (sub-scale on an int16 sum) + 4 (offset) + 4 (minimum) + 5       75 %
  *   Q5_K   16 + 4 + 4 + 5   69 %      Q6_K  32 + 3   65 %      IQ4_XS  3 x 8 + 4 + 3   67 %
  *   Q2_K   16 + 8 + 6       68 %      Q3_K  16 + 4   76 %
- * Loads and stores have ports of their own: 8 loads for 12 vpdpbusd. */
+ * Loads and stores have ports of their own: 8 loads for 12 vpdpbusd. Measured on an Intel Xeon with AMX, in first-level cache:
+ * Q4_0 63 %, Q4_K 57-60, Q5_K 55-57, Q6_K 54; bare vpdpbusd with these loads reach 83 % there (with either kind of load alone
+ * 98 %), whatever the shape (3 x 4, 4 x 4, 5 x 3, 6 x 4 measured no better). */
 #include <immintrin.h>
 
 #include "kern/panel.h"
