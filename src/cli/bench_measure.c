@@ -126,7 +126,6 @@ static void measure_tensor(const measure_state *s, const spark_gguf_tensor *t, b
         read = 1 - untouched;
     }
     const spark_type_info *type = spark_type_lookup(t->type);
-    const uint64_t elements = t->n_bytes / type->block_bytes * type->block_elems;
     const uint64_t elements = t->n_bytes / type->block_bytes * type->block_elems; /* whole blocks */
     const double macs = (double)elements * share;
     double *sum = is_head           ? (type->act_block ? &w->head_int8 : &w->head_f32)
