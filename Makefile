@@ -7,10 +7,13 @@ PROMPT ?= Once upon a time
 FUZZ_SECONDS ?= 60
 export CC
 
-.PHONY: all deps run check quick-check bench fuzz format lint asan ubsan tsan cross install clean
+.PHONY: all everything deps run check quick-check bench fuzz format lint asan ubsan tsan cross install clean
 
 all: build/build.ninja
-	@ninja -C build -j $(JOBS) $(if $(V),-v)
+	@ninja -C build -j $(JOBS) $(if $(V),-v,--quiet) spark
+
+everything: build/build.ninja
+	@ninja -C build -j $(JOBS) $(if $(V),-v,--quiet)
 
 deps:
 	@tools/install-deps build
@@ -24,10 +27,10 @@ run: all
 check:
 	@tools/check
 
-quick-check: all
+quick-check: everything
 	@meson test -C build --print-errorlogs --no-rebuild
 
-bench: all
+bench: everything
 	@bench/run $(BENCH)
 
 fuzz:
@@ -45,7 +48,7 @@ asan ubsan tsan:
 cross:
 	@tools/cross-check
 
-install: all
+install: everything
 	@meson install -C build --no-rebuild
 
 clean:
