@@ -72,9 +72,14 @@ void cli_man_page(const cli_command *c, FILE *out); /* NULL: spark(1) */
 /* "spark: what: why (where); what to do" on stderr; `todo` may be NULL. Returns the exit code for the error. */
 int cli_fail(const char *what, const spark_err *err, const char *todo);
 /* A usage mistake: one line, exit code 2. */
-int cli_usage(const char *command, const char *fmt, ...) SPARK_PRINTF(2, 3);
+void cli_usage_print(const char *command, const char *fmt, ...) SPARK_PRINTF(2, 3);
+#define cli_usage(command, ...) ((void)(cli_usage_print((command), __VA_ARGS__)), (int)CLI_USAGE) /* seen to be no CLI_OK */
 /* No memory: one line, exit code 1. */
-int cli_no_memory(const char *command);
+static inline int cli_no_memory(const char *command)
+{
+    fprintf(stderr, "spark: %s: out of memory\n", command);
+    return CLI_FAILED;
+}
 /* A note on stderr: "spark: ...". */
 void cli_note(const char *fmt, ...) SPARK_PRINTF(1, 2);
 

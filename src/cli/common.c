@@ -40,7 +40,7 @@ int cli_fail(const char *what, const spark_err *err, const char *todo)
     return common_exit_code(err->code);
 }
 
-int cli_usage(const char *command, const char *fmt, ...)
+void cli_usage_print(const char *command, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
@@ -48,13 +48,6 @@ int cli_usage(const char *command, const char *fmt, ...)
     vfprintf(stderr, fmt, args);
     fprintf(stderr, "; see 'spark %s --help'\n", command);
     va_end(args);
-    return CLI_USAGE;
-}
-
-int cli_no_memory(const char *command)
-{
-    fprintf(stderr, "spark: %s: out of memory\n", command);
-    return CLI_FAILED;
 }
 
 void cli_note(const char *fmt, ...)
@@ -144,14 +137,14 @@ bool cli_parse_ids(const char *command, const char *text, spark_tokens *out)
         errno = 0;
         const unsigned long long id = *at >= '0' && *at <= '9' ? strtoull(at, &end, 10) : ULLONG_MAX;
         if (errno || id > UINT32_MAX || !strchr(", \t\r\n", *end)) {
-            cli_usage(command, "'%.16s' is no token id (at character %zu)", at, (size_t)(at - text));
+            cli_usage_print(command, "'%.16s' is no token id (at character %zu)", at, (size_t)(at - text));
             free(ids);
             return false;
         }
         ids[n++] = (uint32_t)id;
         at = end;
     }
-    if (!ids) cli_usage(command, "no memory for %zu ids", cap);
+    if (!ids) cli_usage_print(command, "no memory for %zu ids", cap);
     *out = (spark_tokens){ids, n};
     return ids != NULL;
 }

@@ -141,9 +141,10 @@ static spark_status arith_repeat(j_ctx *j, j_val v, int64_t times, j_val *out)
     if (one && n > SPARK_MAX_TEMPLATE_OUTPUT / size / one)
         return spark__j_fail(j, SPARK_E_LIMIT, "repetition is longer than %u bytes", SPARK_MAX_TEMPLATE_OUTPUT);
     if (v.type != J_STR) {
-        SPARK_TRY(spark__j_steps(j, one * n / 8));
-        SPARK_TRY(spark__j_list_new(j, v.type, one * n, out));
-        for (size_t i = 0; i < out->u.list->n; i++) out->u.list->items[i] = v.u.list->items[i % one];
+        const size_t all = one * n;
+        SPARK_TRY(spark__j_steps(j, all / 8));
+        SPARK_TRY(spark__j_list_new(j, v.type, all, out));
+        for (size_t i = 0; i < all; i++) out->u.list->items[i] = v.u.list->items[i % one];
         out->u.list->foreign = v.u.list->foreign;
         return SPARK_SUCCESS;
     }

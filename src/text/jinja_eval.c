@@ -1,5 +1,6 @@
 /* jinja_eval.c - expressions: one function a kind of node, in a table. Also the limits every rendering runs under, and
  * how anything callable is called. */
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,14 +9,14 @@
 
 /* ---- limits and errors ------------------------------------------------------------------------------------------- */
 
-spark_status spark__j_fail(j_ctx *j, spark_code code, const char *fmt, ...)
+void spark__j_err(j_ctx *j, spark_code code, const char *fmt, ...)
 {
     char text[SPARK_ERR_TEXT];
     va_list args;
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    return spark__j_fail_at(j->err, j->t->src, j->at, code, "%s", text);
+    spark__j_err_at(j->err, j->t->src, j->at, code, "%s", text);
 }
 
 spark_status spark__j_steps(j_ctx *j, uint64_t n)
@@ -77,6 +78,7 @@ spark_status spark__j_invoke(j_ctx *j, const j_builtin *fn, const char *kind, j_
     if (args->n_pos > n)
         return spark__j_fail(j, SPARK_E_FORMAT, "%s '%s' takes at most %u arguments, got %u", kind, fn->name, n,
                              args->n_pos);
+    assert((args->pos || args->n_pos == 0) && (args->named || args->n_named == 0));
     for (uint32_t i = 0; i < args->n_pos; i++) bound[i] = args->pos[i];
     for (uint32_t i = 0; i < args->n_named; i++) {
         const int at = eval_param(fn->params, args->keys[i]);

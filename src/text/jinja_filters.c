@@ -73,8 +73,7 @@ static spark_status filter_key(j_ctx *j, j_val item, j_val attribute, bool case_
 /* sort(attribute="a,b"): a list of keys. */
 static spark_status filter_sort_key(j_ctx *j, j_val item, j_val attribute, bool case_sensitive, j_val *out)
 {
-    if (attribute.type != J_STR ||
-        !memchr(attribute.u.s->ptr ? attribute.u.s->ptr : (const uint8_t *)"", ',', attribute.u.s->len))
+    if (attribute.type != J_STR || attribute.u.s->len == 0 || !memchr(attribute.u.s->ptr, ',', attribute.u.s->len))
         return filter_key(j, item, attribute, case_sensitive, out);
     const spark_bytes all = spark__j_bytes(attribute.u.s);
     size_t n = 1, part = 0, begin = 0;

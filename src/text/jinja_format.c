@@ -58,7 +58,7 @@ static int format_shortest(double f, char digits[24], int *exponent)
 
 void spark__j_float_repr(double f, char out[J_FLOAT_CHARS])
 {
-    char digits[24];
+    char digits[24] = "";
     int exponent = 0, at = 0;
     if (f != f || f - f != 0) {
         snprintf(out, J_FLOAT_CHARS, "%s", f != f ? "nan" : f < 0 ? "-inf" : "inf");

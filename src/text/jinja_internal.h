@@ -73,9 +73,12 @@ SPARK_MUST_CHECK spark_status spark__j_normalize(spark_bytes source, spark_arena
 /* Tokens in `tmp`, closed by JT_END; decoded strings in `a`. */
 SPARK_MUST_CHECK spark_status spark__j_lex(spark_bytes src, spark_arena *a, spark_arena *tmp, j_token **out, size_t *n,
                                            spark_err *err);
-/* Fails with line and column of byte `at` of src. */
-SPARK_MUST_CHECK spark_status spark__j_fail_at(spark_err *err, spark_bytes src, size_t at, spark_code code,
-                                               const char *fmt, ...) SPARK_PRINTF(5, 6);
+/* Fills err with line and column of byte `at` of src. The spark__j_fail macros are the status to hand back as well:
+ * like spark_fail, so that compilers and analysers see that it is never OK. */
+void spark__j_err_at(spark_err *err, spark_bytes src, size_t at, spark_code code, const char *fmt, ...)
+    SPARK_PRINTF(5, 6);
+#define spark__j_fail_at(err, src, at, code, ...)                                                                     \
+    ((void)(spark__j_err_at((err), (src), (at), (code), __VA_ARGS__)), (spark_status){(code)})
 
 /* ---- values -------------------------------------------------------------------------------------------------- */
 
@@ -271,8 +274,9 @@ typedef struct j_parser {
     uint8_t macro_uses;
 } j_parser;
 
-SPARK_MUST_CHECK spark_status spark__j_parse_fail(j_parser *p, const j_token *at, const char *fmt, ...)
-    SPARK_PRINTF(3, 4);
+void spark__j_parse_err(j_parser *p, const j_token *at, const char *fmt, ...) SPARK_PRINTF(3, 4);
+#define spark__j_parse_fail(p, at, ...)                                                                               \
+    ((void)(spark__j_parse_err((p), (at), __VA_ARGS__)), (spark_status){SPARK_E_FORMAT})
 SPARK_MUST_CHECK spark_status spark__j_parse_enter(j_parser *p);
 SPARK_MUST_CHECK spark_status spark__j_parse_expect(j_parser *p, j_tok type, const char *what);
 SPARK_MUST_CHECK spark_status spark__j_parse_node(j_parser *p, j_kind kind, const j_token *at, uint32_t n,
@@ -374,7 +378,8 @@ SPARK_MUST_CHECK spark_status spark__j_invoke(j_ctx *j, const j_builtin *fn, con
 /* Calls any callable value. */
 SPARK_MUST_CHECK spark_status spark__j_call(j_ctx *j, j_val callee, const j_args *args, j_val *out);
 
-SPARK_MUST_CHECK spark_status spark__j_fail(j_ctx *j, spark_code code, const char *fmt, ...) SPARK_PRINTF(3, 4);
+void spark__j_err(j_ctx *j, spark_code code, const char *fmt, ...) SPARK_PRINTF(3, 4);
+#define spark__j_fail(j, code, ...) ((void)(spark__j_err((j), (code), __VA_ARGS__)), (spark_status){(code)})
 SPARK_MUST_CHECK spark_status spark__j_steps(j_ctx *j, uint64_t n); /* work done, in the unit of one node */
 SPARK_MUST_CHECK spark_status spark__j_enter(j_ctx *j);             /* one level deeper; leave with j->depth-- */
 SPARK_MUST_CHECK spark_status spark__j_alloc(j_ctx *j, size_t count, size_t size, void **out);
@@ -450,7 +455,8 @@ const char *spark__j_type_name(j_val v); /* as Python says: "str", "dict", "None
 SPARK_MUST_CHECK spark_status spark__j_from_json(j_ctx *j, const json_t *json, bool foreign, j_val *out);
 SPARK_MUST_CHECK spark_status spark__j_undefined_hint(j_ctx *j, const char *hint, j_val *out);
 SPARK_MUST_CHECK spark_status spark__j_undefined_name(j_ctx *j, spark_bytes name, j_val *out);
-SPARK_MUST_CHECK spark_status spark__j_fail_undefined(j_ctx *j, j_val v); /* the error of using it */
+void spark__j_err_undefined(j_ctx *j, j_val v); /* the error of using it */
+#define spark__j_fail_undefined(j, v) ((void)(spark__j_err_undefined((j), (v))), (spark_status){SPARK_E_FORMAT})
 bool spark__j_truth(j_val v);
 SPARK_MUST_CHECK spark_status spark__j_tainted(j_ctx *j, j_val v, bool *out); /* holds text of the caller's data */
 SPARK_MUST_CHECK spark_status spark__j_equal(j_ctx *j, j_val a, j_val b, bool *out);

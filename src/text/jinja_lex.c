@@ -17,7 +17,7 @@ typedef struct j_lexer {
     size_t n, cap;
 } j_lexer;
 
-spark_status spark__j_fail_at(spark_err *err, spark_bytes src, size_t at, spark_code code, const char *fmt, ...)
+void spark__j_err_at(spark_err *err, spark_bytes src, size_t at, spark_code code, const char *fmt, ...)
 {
     char text[SPARK_ERR_TEXT];
     uint32_t line = 1, column = 1;
@@ -33,7 +33,7 @@ spark_status spark__j_fail_at(spark_err *err, spark_bytes src, size_t at, spark_
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    return spark_fail_line(err, code, line, column, "%s", text);
+    spark_err_set_line(err, code, line, column, "%s", text);
 }
 
 #define LEX_FAIL(l, at, ...) return spark__j_fail_at((l)->err, (l)->src, (at), SPARK_E_FORMAT, __VA_ARGS__)

@@ -8,14 +8,14 @@
 
 /* ---- shared with the statements ---------------------------------------------------------------------------------- */
 
-spark_status spark__j_parse_fail(j_parser *p, const j_token *at, const char *fmt, ...)
+void spark__j_parse_err(j_parser *p, const j_token *at, const char *fmt, ...)
 {
     char text[SPARK_ERR_TEXT];
     va_list args;
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    return spark__j_fail_at(p->err, p->t->src, at->at, SPARK_E_FORMAT, "%s", text);
+    spark__j_err_at(p->err, p->t->src, at->at, SPARK_E_FORMAT, "%s", text);
 }
 
 spark_status spark__j_parse_enter(j_parser *p)

@@ -227,7 +227,7 @@ spark_status spark__j_percent(j_ctx *j, const j_str *fmt, j_val args, j_val *out
     const spark_bytes f = spark__j_bytes(fmt);
     printf_args values = {.all = args};
     j_text *t = NULL;
-    j_val part, v;
+    j_val part, v = {.type = J_MISSING};
     SPARK_TRY(spark__j_text_new(j, fmt->len, &t));
     for (size_t at = 0; at < f.len;) {
         const size_t next = spark__j_find_bytes(f, SPARK_BYTES_LITERAL("%"), at);

@@ -69,7 +69,8 @@ spark_status spark__j_text_add(j_ctx *j, j_text *t, spark_bytes b, bool foreign)
 spark_status spark__j_text_char(j_ctx *j, j_text *t, uint32_t cp, bool foreign)
 {
     uint8_t utf8[SPARK_UTF8_MAX];
-    return spark__j_text_add(j, t, (spark_bytes){utf8, spark_utf8_encode(cp, utf8)}, foreign);
+    const size_t n = spark_utf8_encode(cp, utf8);
+    return spark__j_text_add(j, t, (spark_bytes){utf8, n}, foreign);
 }
 
 spark_status spark__j_text_fmt(j_ctx *j, j_text *t, bool foreign, const char *fmt, ...)

@@ -1,5 +1,6 @@
 /* jinja_value.c - values as Python has them: made from JSON, compared, walked, put into lists and dicts. Every walk
  * counts its steps and its depth, because a template can build a value that contains itself 2^60 times over. */
+#include <assert.h>
 #include <string.h>
 
 #include "text/jinja_internal.h"
@@ -42,22 +43,30 @@ spark_status spark__j_undefined_name(j_ctx *j, spark_bytes name, j_val *out)
     return value_undefined(j, (j_undef){.why = J_UNDEF_NAME, .name = name}, out);
 }
 
-spark_status spark__j_fail_undefined(j_ctx *j, j_val v)
+void spark__j_err_undefined(j_ctx *j, j_val v)
 {
     const j_undef *u = v.u.undef;
-    const int len = u && u->name.len < 200 ? (int)u->name.len : 200;
-    const char *name = u && u->name.ptr ? (const char *)u->name.ptr : "";
-    if (!u) return spark__j_fail(j, SPARK_E_FORMAT, "value is undefined");
-    if (u->why == J_UNDEF_NAME) return spark__j_fail(j, SPARK_E_FORMAT, "'%.*s' is undefined", len, name);
-    if (u->why == J_UNDEF_HINT) return spark__j_fail(j, SPARK_E_FORMAT, "%s", u->owner);
-    const bool none = strcmp(u->owner, "NoneType") == 0;
+    if (!u) {
+        spark__j_err(j, SPARK_E_FORMAT, "value is undefined");
+        return;
+    }
+    const int len = u->name.len < 200 ? (int)u->name.len : 200;
+    const char *name = u->name.ptr ? (const char *)u->name.ptr : "";
+    const bool none = u->owner && strcmp(u->owner, "NoneType") == 0;
     const char *owner = none ? "None" : u->owner, *object = none ? "" : " object";
-    if (u->why == J_UNDEF_INDEX)
-        return spark__j_fail(j, SPARK_E_FORMAT, "%s%s has no element %lld", owner, object, (long long)u->index);
-    if (u->why == J_UNDEF_UNSAFE)
-        return spark__j_fail(j, SPARK_E_FORMAT, "access to attribute '%.*s' of '%s%s' is unsafe", len, name, owner,
-                             object);
-    return spark__j_fail(j, SPARK_E_FORMAT, "'%s%s' has no attribute '%.*s'", owner, object, len, name);
+    switch (u->why) {
+    case J_UNDEF_NAME: spark__j_err(j, SPARK_E_FORMAT, "'%.*s' is undefined", len, name); break;
+    case J_UNDEF_HINT: spark__j_err(j, SPARK_E_FORMAT, "%s", u->owner); break;
+    case J_UNDEF_INDEX:
+        spark__j_err(j, SPARK_E_FORMAT, "%s%s has no element %lld", owner, object, (long long)u->index);
+        break;
+    case J_UNDEF_UNSAFE:
+        spark__j_err(j, SPARK_E_FORMAT, "access to attribute '%.*s' of '%s%s' is unsafe", len, name, owner, object);
+        break;
+    case J_UNDEF_ATTR:
+        spark__j_err(j, SPARK_E_FORMAT, "'%s%s' has no attribute '%.*s'", owner, object, len, name);
+        break;
+    }
 }
 
 /* ---- lists ------------------------------------------------------------------------------------------------------- */
@@ -104,7 +113,8 @@ j_val spark__j_dict_find(const j_dict *d, spark_bytes key)
 {
     if (d->index) {
         const uint32_t i = spark_strmap_get(d->index, key);
-        return i == SPARK_STRMAP_NONE ? (j_val){.type = J_MISSING} : d->pairs[i].val;
+        if (i == SPARK_STRMAP_NONE) return (j_val){.type = J_MISSING};
+        return d->pairs[i].val;
     }
     for (size_t i = 0; i < d->n; i++)
         if (d->pairs[i].key.type == J_STR && spark_bytes_equal(spark__j_bytes(d->pairs[i].key.u.s), key))
@@ -406,6 +416,7 @@ spark_status spark__j_contains(j_ctx *j, j_val box, j_val item, bool *out)
     }
     j_list items;
     SPARK_TRY(spark__j_items(j, box, &items));
+    assert(items.items || items.n == 0);
     SPARK_TRY(spark__j_steps(j, items.n / 8));
     for (size_t i = 0; i < items.n && !*out; i++) SPARK_TRY(spark__j_equal(j, items.items[i], item, out));
     return SPARK_SUCCESS;
