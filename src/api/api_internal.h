@@ -36,7 +36,7 @@ struct spark_model {
     spark_status chat_status;
     spark_err chat_err;
     uint8_t *dry_breaks; /* [n_vocab] of the net, which may have more rows than the tokenizer has tokens */
-    char *name;
+    const char *name;
     spark_pool *pool;
     spark_isa isa;
     spark_kern kern;

@@ -60,7 +60,7 @@ static spark_status model_copy_name(spark_model *m, spark_err *err)
     spark_bytes name = {(const uint8_t *)"", 0}, copy;
     SPARK_TRY(spark_gguf_get_string(m->gguf, "general.name", &name, NULL, err));
     SPARK_TRY(spark_arena_copy(m->arena, name, &copy, err));
-    m->name = (char *)(uintptr_t)copy.ptr;
+    m->name = (const char *)copy.ptr;
     return SPARK_SUCCESS;
 }
 

@@ -230,7 +230,8 @@ static void run_draw(session_run *r)
     if (r->o->n_logprobs) piece.logprob = spark_sampler_logprobs(s->sampler, s->logits, id, r->top, r->o->n_logprobs);
     const bool eog = id < s->n_vocab_text && spark_tokenizer_is_eog(t, id) && !r->o->ignore_eog;
     uint8_t buf[SPARK_TOKENIZER_PIECE];
-    const spark_bytes bytes = eog || id >= s->n_vocab_text ? (spark_bytes){0} : spark_tokenizer_piece(t, id, false, buf);
+    spark_bytes bytes = {0};
+    if (!eog && id < s->n_vocab_text) bytes = spark_tokenizer_piece(t, id, false, buf);
     spark_bytes ready = {0};
     r->stopped = spark_stops_push(&r->stops, bytes, &ready);
     if (r->stopped || eog) run_end(r, SPARK_FINISH_STOP);

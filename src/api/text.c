@@ -55,7 +55,8 @@ bool spark_model_is_eog(const spark_model *m, uint32_t id)
 
 static spark_status chat_set_token(const spark_model *m, json_t *vars, const char *key, uint32_t id, spark_err *err)
 {
-    const spark_bytes text = id == SPARK_TOKEN_NONE ? (spark_bytes){0} : spark_tokenizer_token(m->tokenizer, id);
+    spark_bytes text = {0};
+    if (id != SPARK_TOKEN_NONE) text = spark_tokenizer_token(m->tokenizer, id);
     json_t *value = json_stringn(text.len ? (const char *)text.ptr : "", text.len);
     SPARK_CHECK(value && json_object_set_new(vars, key, value) == 0, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE,
                 "the text of %s cannot be handed to the chat template", key);

@@ -47,7 +47,10 @@ static void chat_add(chat_state *c, const char *role, const char *text, size_t l
     if (!copy) exit(cli_no_memory("chat"));
     memcpy(copy, text, len);
     copy[len] = 0;
-    c->messages[c->n++] = (chat_message){role, copy, len};
+    chat_message *m = &c->messages[c->n++];
+    m->role = role;
+    m->text = copy;
+    m->len = len;
 }
 
 /* Forgets messages behind the first `keep`. */

@@ -110,7 +110,8 @@ static void list_swap(uint32_t *order, uint32_t a, uint32_t b)
 /* Whether candidate a comes after b in the order of scores; ties by place in the list. */
 static bool list_after(const float *score, uint32_t a, uint32_t b)
 {
-    return score[a] > score[b] || (score[a] == score[b] && a > b);
+    if (score[a] == score[b]) return a > b;
+    return score[a] > score[b];
 }
 
 static void list_sift(uint32_t *order, const float *score, uint32_t i, uint32_t n)

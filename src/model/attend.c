@@ -5,6 +5,8 @@
  * thread stores and reads heads of its own, without a barrier in between. Where heads do not divide, a long context is split
  * over blocks of 128 positions and merged in order; else units are handed out as threads become free. All three give the
  * same bits, since a block's part does not depend on who computes it (NUMERICS, Attention). */
+#include <assert.h>
+
 #include "base/checked.h"
 #include "model/model_internal.h"
 
@@ -13,7 +15,12 @@
 #define ATTEND_LIMIT 0x1p58f
 _Static_assert(SPARK_MAX_HEAD_DIM <= 1u << 10, "2^(58 + 58 + 10) must stay below the largest float");
 
-static uint32_t attend_group(const spark_net *n) { return n->info.n_heads / n->info.n_heads_kv; }
+static uint32_t attend_group(const spark_net *n)
+{
+    const uint32_t group = n->info.n_heads / n->info.n_heads_kv;
+    assert(group > 0); /* bind refuses other shapes */
+    return group;
+}
 
 /* One key/value head of one row: its query heads, key and value. */
 static void attend_store_head(const net_thread *t, uint32_t layer, uint32_t row, uint32_t head)

@@ -152,12 +152,12 @@ static void load_task(void *arg, unsigned thread, unsigned n_threads)
 }
 
 /* Where each piece lies, or (base NULL) that it lies nowhere. */
-static void load_point(spark_net *n, uint8_t *base)
+static void load_point(spark_net *n, const uint8_t *base)
 {
     for (uint32_t i = 0; i < n->n_pieces; i++) {
         net_piece *p = &n->pieces[i];
         if (p->vector)
-            p->vector->data = base ? (const float *)(void *)(base + p->vector->offset) : NULL;
+            p->vector->data = base ? (const float *)(const void *)(base + p->vector->offset) : NULL;
         else
             p->matrix->m.data = base ? base + p->matrix->offset : NULL;
     }

@@ -31,8 +31,10 @@ static spark_status bench_read(const char *path, spark_text *out, spark_err *err
     FILE *f = fopen(path, "rb");
     SPARK_CHECK(f, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot open %s", path);
     spark_status s = SPARK_SUCCESS;
-    for (size_t n; spark_ok(s) && (n = fread(buf, 1, sizeof buf, f)) > 0;)
+    for (size_t n = sizeof buf; spark_ok(s) && n == sizeof buf;) {
+        n = fread(buf, 1, sizeof buf, f);
         s = spark_text_append(out, (spark_bytes){buf, n}, err);
+    }
     fclose(f);
     return s;
 }

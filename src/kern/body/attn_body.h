@@ -493,7 +493,7 @@ static attn_mix attn_mix_of(const attn_work *w, uint32_t row, uint32_t n, const 
         M[r] = mix.how[r] == MIX_COPY ? m[r] : top[r];
         L[r] = mix.how[r] == MIX_COPY ? l[r] : sum[r];
     }
-    return mix;
+    return mix; /* cppcheck-suppress uninitvar ; rows from n on are never read */
 }
 
 /* Elements [col, col + count) of n rows; rows of o are o_stride apart and begin at col. */

@@ -128,7 +128,8 @@ static float attn_v(const spark_attn_args *a, const uint8_t *block, uint32_t pos
     float d;
     const size_t scale = position * spark_kv_n_scales(a->head_dim_v) + dim / SPARK_KV_QK;
     memcpy(&d, block + spark_kv_v_scales(a->head_dim_k, a->head_dim_v) + scale * sizeof d, sizeof d);
-    return d * (float)(int8_t)row[dim];
+    const int8_t v = (int8_t)row[dim];
+    return d * (float)v;
 }
 
 static float attn_score_q8(const spark_attn_args *a, const attn_query *q, const uint8_t *group, uint32_t lane)

@@ -123,7 +123,8 @@ static void quant_block_values(spark_type type, const uint8_t *block, uint32_t n
     spark_levels l;
     spark_block_levels(type, block, &l);
     for (uint32_t e = 0; e < n; e++) {
-        const float scale = l.d * (float)l.s[e / 16], min = l.dmin * (float)l.m[e / 16];
+        const uint32_t group = e / 16;
+        const float scale = l.d * (float)l.s[group], min = l.dmin * (float)l.m[group];
         out[e] = scale * (float)l.w[e] - min;
     }
 }
