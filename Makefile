@@ -1,25 +1,23 @@
 # Thin front of Meson: every target is one line that a person could type.
 #   make        the release binary at build/spark        make check   all tests, as CI runs them
 #   make run    builds and answers from the demo model   make bench   speed beside the peers that are installed
-CC := $(shell tools/find-compiler)
 JOBS ?= $(shell nproc)
 PROMPT ?= Once upon a time
 FUZZ_SECONDS ?= 60
-export CC
 
 .PHONY: all everything deps run check quick-check bench fuzz format lint asan ubsan tsan cross install clean
 
 all: build/build.ninja
-	@ninja -C build -j $(JOBS) $(if $(V),-v,--quiet) spark
+	@ninja -C build -j $(JOBS) $(if $(V),-v) spark
 
 everything: build/build.ninja
-	@ninja -C build -j $(JOBS) $(if $(V),-v,--quiet)
+	@ninja -C build -j $(JOBS) $(if $(V),-v)
 
 deps:
 	@tools/install-deps build
 
 build/build.ninja: | deps
-	@meson setup build --prefix=/usr/local > build.log 2>&1 || { cat build.log; exit 1; }; rm -f build.log
+	@CC=$$(tools/find-compiler) meson setup build --prefix=/usr/local > build.log 2>&1 || { cat build.log; exit 1; }; rm -f build.log
 
 run: all
 	@build/spark run "$(PROMPT)" -n 120 --temp 0.6
