@@ -25,7 +25,8 @@ static int generate(spark_session *s, const spark_model *m, const char *prompt, 
     spark_tokens tokens = {0};
     spark_generate_options options;
     spark_generate_result result;
-    if (spark_model_tokenize(m, prompt, strlen(prompt), SPARK_TOKENIZE_ADD, &tokens, err).code) return fail("tokenize", err);
+    if (spark_model_tokenize(m, prompt, strlen(prompt), SPARK_TOKENIZE_ADD, &tokens, err).code)
+        return fail("tokenize", err);
     const spark_status fed = spark_session_feed(s, tokens.ids, tokens.n, err);
     spark_tokens_free(&tokens);
     if (fed.code) return fail("feed", err);
@@ -46,12 +47,18 @@ int main(int argc, char **argv)
     spark_err err = {0};
     int code = EXIT_FAILURE;
     const char *prompt = argc > 2 ? argv[2] : "Once upon a time";
-    const spark_status opened = argc > 1 ? spark_model_open(&m, argv[1], NULL, &err) : spark_model_open_embedded(&m, NULL, &err);
+    const spark_status opened = argc > 1 ? spark_model_open(&m, argv[1], NULL, &err)
+                                         : spark_model_open_embedded(&m, NULL, &err);
     if (opened.code) return fail("open", &err);
-    if (spark_model_plan(m, NULL, &plan, &err).code) fail("plan", &err);
-    else if (fprintf(stderr, "[%.1f MiB]\n", (double)plan.total / (1 << 20)), spark_model_load(m, NULL, NULL, &err).code) fail("load", &err);
-    else if (spark_session_create(&s, m, NULL, &err).code) fail("session", &err);
-    else code = generate(s, m, prompt, &err);
+    if (spark_model_plan(m, NULL, &plan, &err).code)
+        fail("plan", &err);
+    else if (fprintf(stderr, "[%.1f MiB]\n", (double)plan.total / (1 << 20)),
+             spark_model_load(m, NULL, NULL, &err).code)
+        fail("load", &err);
+    else if (spark_session_create(&s, m, NULL, &err).code)
+        fail("session", &err);
+    else
+        code = generate(s, m, prompt, &err);
     spark_session_destroy(&s);
     spark_model_close(&m);
     return code;

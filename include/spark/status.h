@@ -18,19 +18,19 @@ extern "C" {
 #endif
 
 /* The one list of codes: name, text. Append only: the numbers are part of the ABI. */
-#define SPARK_STATUS_LIST(X)                                                                                          \
-    X(OK, "ok")                                                                                                       \
-    X(E_ARGUMENT, "bad argument")          /* the caller's value is out of range or does not fit together */          \
-    X(E_FORMAT, "malformed input")         /* a file, template or text breaks the rules of its format */              \
-    X(E_LIMIT, "over a limit")             /* well-formed, but larger than a limit of spark_limits.h */               \
-    X(E_UNSUPPORTED, "not supported")      /* valid, but a feature that this version does not have */                 \
-    X(E_MEMORY, "out of memory")           /* an allocation failed, or the plan exceeds the budget */                 \
-    X(E_IO, "input or output failed")      /* the system refused a read, a write or an open */                        \
-    X(E_CONTEXT, "context is full")        /* more tokens than the session was planned for */                         \
-    X(E_NUMERIC, "value is not finite")    /* a weight, activation or logit is NaN or infinite */                     \
-    X(E_CANCELLED, "cancelled")            /* the caller asked to stop */                                             \
-    X(E_STATE, "wrong state")              /* a call that this object does not allow now */                           \
-    X(E_REFUSED, "refused by policy")      /* allowed by the format, forbidden by the operator */
+#define SPARK_STATUS_LIST(X)                                                                                           \
+    X(OK, "ok")                                                                                                        \
+    X(E_ARGUMENT, "bad argument")       /* the caller's value is out of range or does not fit together */              \
+    X(E_FORMAT, "malformed input")      /* a file, template or text breaks the rules of its format */                  \
+    X(E_LIMIT, "over a limit")          /* well-formed, but larger than a limit of spark_limits.h */                   \
+    X(E_UNSUPPORTED, "not supported")   /* valid, but a feature that this version does not have */                     \
+    X(E_MEMORY, "out of memory")        /* an allocation failed, or the plan exceeds the budget */                     \
+    X(E_IO, "input or output failed")   /* the system refused a read, a write or an open */                            \
+    X(E_CONTEXT, "context is full")     /* more tokens than the session was planned for */                             \
+    X(E_NUMERIC, "value is not finite") /* a weight, activation or logit is NaN or infinite */                         \
+    X(E_CANCELLED, "cancelled")         /* the caller asked to stop */                                                 \
+    X(E_STATE, "wrong state")           /* a call that this object does not allow now */                               \
+    X(E_REFUSED, "refused by policy")   /* allowed by the format, forbidden by the operator */
 
 typedef enum spark_code {
 #define SPARK_STATUS_ENUM(name, text) SPARK_##name,
@@ -44,7 +44,7 @@ typedef struct spark_status {
     spark_code code;
 } spark_status;
 
-#define SPARK_ERR_TEXT 256
+#define SPARK_ERR_TEXT    256
 #define SPARK_ERR_NOWHERE UINT64_MAX
 
 /* Filled on failure, untouched on success. `at` counts what the message speaks of (bytes of a file, tokens,

@@ -42,7 +42,7 @@ struct spark_model {
     spark_kern kern;
     pthread_mutex_t turn; /* held by the session that computes; guards pool */
     bool loaded;
-    uint32_t n_sessions;  /* guarded by turn */
+    uint32_t n_sessions; /* guarded by turn */
 };
 
 /* src/api/files.c: reading, without knowing what is read. */
@@ -59,8 +59,8 @@ const spark_gguf *spark__model_gguf(const spark_model *m); /* keys, and tensors 
 
 /* Bytes that a session takes beside net, keys and values: tokens, rows, and what one generation needs for stop strings and
  * logprobs. The last is reserved when the session is made, so generating allocates nothing (law 2). */
-#define API_GENERATE_BYTES                                                                                            \
-    (SPARK_MAX_STOP_BYTES + SPARK_MAX_TOKEN_BYTES + SPARK_MAX_STOPS * sizeof(spark_bytes) +                          \
+#define API_GENERATE_BYTES                                                                                             \
+    (SPARK_MAX_STOP_BYTES + SPARK_MAX_TOKEN_BYTES + SPARK_MAX_STOPS * sizeof(spark_bytes) +                            \
      SPARK_MAX_LOGPROBS * sizeof(spark_logprob) + 1024)
 static inline size_t api_session_bytes(const spark_shape *shape)
 {
@@ -68,7 +68,7 @@ static inline size_t api_session_bytes(const spark_shape *shape)
 }
 
 /* The checked shape of a session with these options (NULL = defaults). */
-SPARK_MUST_CHECK spark_status api_session_shape(const spark_model *m, const spark_session_options *o, spark_shape *shape,
-                                                spark_err *err);
+SPARK_MUST_CHECK spark_status api_session_shape(const spark_model *m, const spark_session_options *o,
+                                                spark_shape *shape, spark_err *err);
 
 #endif

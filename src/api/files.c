@@ -30,7 +30,8 @@ spark_status api_files_read(void *model, uint32_t file, uint64_t offset, void *d
 {
     const spark_model *m = model;
     const api_file *f = &m->files[file];
-    SPARK_CHECK(offset <= f->size && len <= f->size - offset, err, SPARK_E_IO, offset, "read beyond the end of the model file");
+    SPARK_CHECK(offset <= f->size && len <= f->size - offset, err, SPARK_E_IO, offset,
+                "read beyond the end of the model file");
     if (!f->memory) return files_pread(f->fd, offset, dst, len, err);
     memcpy(dst, f->memory + offset, len);
     return SPARK_SUCCESS;
@@ -41,7 +42,8 @@ static spark_status files_open_one(api_file *f, const char *path, spark_err *err
     struct stat st;
     f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* not to hang on a FIFO; no effect on a regular file */
     SPARK_CHECK(f->fd >= 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot open '%s': %s", path, strerror(errno));
-    SPARK_CHECK(fstat(f->fd, &st) == 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot examine '%s': %s", path, strerror(errno));
+    SPARK_CHECK(fstat(f->fd, &st) == 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot examine '%s': %s", path,
+                strerror(errno));
     SPARK_CHECK(S_ISREG(st.st_mode), err, SPARK_E_IO, SPARK_ERR_NOWHERE, "'%s' is not a regular file", path);
     f->size = (uint64_t)st.st_size;
     return SPARK_SUCCESS;
@@ -53,15 +55,16 @@ static spark_status files_read_head(api_file *f, spark_err *err)
     uint64_t need = f->size < FILES_FIRST_READ ? f->size : FILES_FIRST_READ;
     for (;;) {
         uint8_t *head = realloc(f->head, need ? (size_t)need : 1);
-        SPARK_CHECK(head, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for the head of the file (%" PRIu64 " bytes)", need);
+        SPARK_CHECK(head, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE,
+                    "no memory for the head of the file (%" PRIu64 " bytes)", need);
         f->head = head;
         SPARK_TRY(files_pread(f->fd, f->head_len, head + f->head_len, (size_t)need - f->head_len, err));
         f->head_len = (size_t)need;
         SPARK_TRY(spark_gguf_head_size((spark_bytes){head, f->head_len}, f->size, &need, err));
         if (need <= f->head_len) return SPARK_SUCCESS;
         SPARK_CHECK(need <= f->size, err, SPARK_E_FORMAT, f->size, "the file ends inside its head");
-        SPARK_CHECK(need <= SPARK_MAX_GGUF_HEAD, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "the head of the file is over %u bytes",
-                    SPARK_MAX_GGUF_HEAD);
+        SPARK_CHECK(need <= SPARK_MAX_GGUF_HEAD, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
+                    "the head of the file is over %u bytes", SPARK_MAX_GGUF_HEAD);
     }
 }
 

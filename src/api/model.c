@@ -7,8 +7,8 @@
 #include "base/checked.h"
 #include "base/spark_limits.h"
 
-#define MODEL_ARENA_MAX ((size_t)1 << 30) /* vocabulary, tables, template: real models take 5-40 MB */
-#define MODEL_DEFAULT_CTX 4096u
+#define MODEL_ARENA_MAX     ((size_t)1 << 30) /* vocabulary, tables, template: real models take 5-40 MB */
+#define MODEL_DEFAULT_CTX   4096u
 #define MODEL_DEFAULT_BATCH 512u
 
 void spark_model_options_defaults(spark_model_options *o) { *o = (spark_model_options){0}; }
@@ -23,7 +23,8 @@ static spark_status model_pick_isa(spark_model *m, spark_err *err)
     if (!m->options.cpu) return SPARK_SUCCESS;
     for (int isa = 0; isa < SPARK_N_ISAS; isa++) {
         if (strcmp(m->options.cpu, spark_isa_name((spark_isa)isa)) != 0) continue;
-        SPARK_CHECK(spark_isa_has((spark_isa)isa), err, SPARK_E_UNSUPPORTED, SPARK_ERR_NOWHERE, "this CPU has no %s", m->options.cpu);
+        SPARK_CHECK(spark_isa_has((spark_isa)isa), err, SPARK_E_UNSUPPORTED, SPARK_ERR_NOWHERE, "this CPU has no %s",
+                    m->options.cpu);
         m->isa = (spark_isa)isa;
         return SPARK_SUCCESS;
     }
@@ -38,7 +39,8 @@ static spark_status model_mark_breaks(spark_model *m, uint32_t n_rows, spark_err
     for (uint32_t id = 0; id < n; id++) {
         uint8_t buf[SPARK_TOKENIZER_PIECE];
         const spark_bytes piece = spark_tokenizer_piece(m->tokenizer, id, false, buf);
-        for (size_t i = 0; i < piece.len && !m->dry_breaks[id]; i++) m->dry_breaks[id] = strchr("\n:\"*", piece.ptr[i]) && piece.ptr[i];
+        for (size_t i = 0; i < piece.len && !m->dry_breaks[id]; i++)
+            m->dry_breaks[id] = strchr("\n:\"*", piece.ptr[i]) && piece.ptr[i];
     }
     return SPARK_SUCCESS;
 }
@@ -51,7 +53,8 @@ static spark_status model_compile_chat(spark_model *m, spark_err *err)
     SPARK_TRY(spark_gguf_get_string(m->gguf, "tokenizer.chat_template", &source, &found, err));
     m->has_template = found;
     m->chat_status = found ? spark_template_compile(&m->chat, source, m->arena, &m->chat_err)
-                           : spark_fail(&m->chat_err, SPARK_E_UNSUPPORTED, SPARK_ERR_NOWHERE, "the model has no chat template");
+                           : spark_fail(&m->chat_err, SPARK_E_UNSUPPORTED, SPARK_ERR_NOWHERE,
+                                        "the model has no chat template");
     return SPARK_SUCCESS;
 }
 
@@ -75,7 +78,8 @@ static spark_status model_build(spark_model *m, spark_err *err)
     spark_net_info info;
     spark_net_info_get(m->net, &info);
     SPARK_CHECK(spark_tokenizer_n_vocab(m->tokenizer) <= info.n_vocab, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE,
-                "the vocabulary has %u tokens but the model has rows for %u", spark_tokenizer_n_vocab(m->tokenizer), info.n_vocab);
+                "the vocabulary has %u tokens but the model has rows for %u", spark_tokenizer_n_vocab(m->tokenizer),
+                info.n_vocab);
     return model_mark_breaks(m, info.n_vocab, err);
 }
 
@@ -88,8 +92,8 @@ static spark_status model_create(spark_model **out, const spark_model_options *o
     if (m->options.n_threads > SPARK_POOL_MAX && !(o && o->n_threads)) m->options.n_threads = SPARK_POOL_MAX;
     pthread_mutex_init(&m->turn, NULL);
     *out = m; /* the caller closes it on failure */
-    SPARK_CHECK(m->options.n_threads <= SPARK_POOL_MAX, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "%u threads: 1 to %u are allowed",
-                m->options.n_threads, SPARK_POOL_MAX);
+    SPARK_CHECK(m->options.n_threads <= SPARK_POOL_MAX, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
+                "%u threads: 1 to %u are allowed", m->options.n_threads, SPARK_POOL_MAX);
     SPARK_TRY(spark_arena_create(&m->arena, MODEL_ARENA_MAX, err));
     SPARK_TRY(model_pick_isa(m, err));
     spark_kern_init(&m->kern, m->isa);
@@ -102,19 +106,24 @@ spark_status spark_model_open(spark_model **out, const char *path, const spark_m
     spark_status s = model_create(&m, o, err);
     if (spark_ok(s)) s = api_files_open(m, path, err);
     if (spark_ok(s)) s = model_build(m, err);
-    if (!spark_ok(s)) spark_model_close(&m);
-    else *out = m;
+    if (!spark_ok(s))
+        spark_model_close(&m);
+    else
+        *out = m;
     return s;
 }
 
-spark_status spark_model_open_memory(spark_model **out, const void *data, size_t len, const spark_model_options *o, spark_err *err)
+spark_status spark_model_open_memory(spark_model **out, const void *data, size_t len, const spark_model_options *o,
+                                     spark_err *err)
 {
     spark_model *m = NULL;
     spark_status s = model_create(&m, o, err);
     if (spark_ok(s)) s = api_files_memory(m, data, len, err);
     if (spark_ok(s)) s = model_build(m, err);
-    if (!spark_ok(s)) spark_model_close(&m);
-    else *out = m;
+    if (!spark_ok(s))
+        spark_model_close(&m);
+    else
+        *out = m;
     return s;
 }
 
@@ -137,7 +146,8 @@ spark_status spark__model_examine(spark_model **out, const char *path, const spa
     const api_file *f = &(*out)->files[0]; /* the directory may be broken where the keys are not */
     const spark_gguf_file head = {{f->memory ? f->memory : f->head, f->head_len}, f->size};
     spark_err why;
-    if (!(*out)->gguf && f->head_len && !spark_ok(spark_gguf_open_keys(&(*out)->gguf, head, (*out)->arena, &why))) (*out)->gguf = NULL;
+    if (!(*out)->gguf && f->head_len && !spark_ok(spark_gguf_open_keys(&(*out)->gguf, head, (*out)->arena, &why)))
+        (*out)->gguf = NULL;
     return s;
 }
 
@@ -149,8 +159,10 @@ spark_status spark_model_open_embedded(spark_model **out, const spark_model_opti
     spark_status s = model_create(&m, o, err);
     if (spark_ok(s)) s = model_embedded(m, err);
     if (spark_ok(s)) s = model_build(m, err);
-    if (!spark_ok(s)) spark_model_close(&m);
-    else *out = m;
+    if (!spark_ok(s))
+        spark_model_close(&m);
+    else
+        *out = m;
     return s;
 }
 
@@ -195,11 +207,13 @@ void spark_model_describe(const spark_model *m, spark_description *out)
 
 spark_status api_session_shape(const spark_model *m, const spark_session_options *o, spark_shape *shape, spark_err *err)
 {
-    static const spark_kv_type kinds[] = {[SPARK_KV_TYPE_F16] = SPARK_KV_F16, [SPARK_KV_TYPE_F32] = SPARK_KV_F32, [SPARK_KV_TYPE_Q8_0] = SPARK_KV_Q8_0};
+    static const spark_kv_type kinds[] = {
+        [SPARK_KV_TYPE_F16] = SPARK_KV_F16, [SPARK_KV_TYPE_F32] = SPARK_KV_F32, [SPARK_KV_TYPE_Q8_0] = SPARK_KV_Q8_0};
     const spark_session_options none = {0};
     if (!o) o = &none;
     SPARK_CHECK(m->net, err, SPARK_E_STATE, SPARK_ERR_NOWHERE, "the model was opened for its vocabulary only");
-    SPARK_CHECK((unsigned)o->kv < SPARK_COUNT(kinds), err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "unknown KV type %d", (int)o->kv);
+    SPARK_CHECK((unsigned)o->kv < SPARK_COUNT(kinds), err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "unknown KV type %d",
+                (int)o->kv);
     spark_net_info info;
     spark_net_info_get(m->net, &info);
     const uint32_t n_ctx = o->n_ctx ? o->n_ctx : model_default_ctx(&info);
@@ -207,8 +221,12 @@ spark_status api_session_shape(const spark_model *m, const spark_session_options
                 "a context of %u tokens, but the model was made for at most %u", n_ctx, info.n_ctx_train);
     const uint32_t n_batch = o->n_batch ? o->n_batch : MODEL_DEFAULT_BATCH;
     const uint32_t n_rows = n_batch < n_ctx ? n_batch : n_ctx, n_logits = o->n_logits ? o->n_logits : 1;
-    *shape = (spark_shape){.n_ctx = n_ctx, .n_seqs = 1, .n_batch = n_rows, .n_logits = n_logits < n_rows ? n_logits : n_rows,
-                           .n_threads = m->options.n_threads, .kv_type = kinds[o->kv]};
+    *shape = (spark_shape){.n_ctx = n_ctx,
+                           .n_seqs = 1,
+                           .n_batch = n_rows,
+                           .n_logits = n_logits < n_rows ? n_logits : n_rows,
+                           .n_threads = m->options.n_threads,
+                           .kv_type = kinds[o->kv]};
     return SPARK_SUCCESS;
 }
 
@@ -222,8 +240,8 @@ spark_status spark_model_plan(const spark_model *m, const spark_session_options 
     spark_net_info info;
     spark_net_info_get(m->net, &info);
     const size_t session = spark_sampler_bytes(info.n_vocab, shape.n_ctx) + api_session_bytes(&shape);
-    SPARK_CHECK(spark_add_u64(need.scratch, session, &p.scratch), err, SPARK_E_LIMIT,
-                SPARK_ERR_NOWHERE, "the plan exceeds what a computer can address");
+    SPARK_CHECK(spark_add_u64(need.scratch, session, &p.scratch), err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
+                "the plan exceeds what a computer can address");
     p.vocabulary = spark_arena_bytes(m->arena);
     for (uint32_t i = 0; i < m->n_files; i++) p.vocabulary += m->files[i].memory ? 0 : m->files[i].head_len;
     SPARK_CHECK(spark_add_u64(p.weights, p.kv, &p.total) && spark_add_u64(p.total, p.scratch, &p.total) &&
@@ -233,9 +251,11 @@ spark_status spark_model_plan(const spark_model *m, const spark_session_options 
     return SPARK_SUCCESS;
 }
 
-spark_status spark_model_load(spark_model *m, bool (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx, spark_err *err)
+spark_status spark_model_load(spark_model *m, bool (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx,
+                              spark_err *err)
 {
-    SPARK_CHECK(m->net && !m->loaded, err, SPARK_E_STATE, SPARK_ERR_NOWHERE, "the model is loaded, or has only its vocabulary");
+    SPARK_CHECK(m->net && !m->loaded, err, SPARK_E_STATE, SPARK_ERR_NOWHERE,
+                "the model is loaded, or has only its vocabulary");
     if (!m->pool) SPARK_TRY(spark_pool_create(&m->pool, m->options.n_threads, err));
     const spark_source source = {api_files_read, m};
     SPARK_TRY(spark_net_load(m->net, &source, m->pool, progress, ctx, err));

@@ -18,8 +18,8 @@ struct spark_session {
     spark_kv *kv;
     spark_exec *exec;
     spark_sampler *sampler;
-    spark_row *rows;     /* [n_batch] */
-    uint32_t *tokens;    /* [n_ctx] */
+    spark_row *rows;  /* [n_batch] */
+    uint32_t *tokens; /* [n_ctx] */
     uint32_t n;
     const float *logits; /* of the last token, borrowed from exec; NULL = not computed */
     uint32_t n_vocab, n_vocab_text;
@@ -55,8 +55,10 @@ spark_status spark_session_create(spark_session **out, spark_model *m, const spa
     const spark_status st = session_build(s, o, err);
     m->n_sessions++;
     pthread_mutex_unlock(&m->turn);
-    if (!spark_ok(st)) spark_session_destroy(&s);
-    else *out = s;
+    if (!spark_ok(st))
+        spark_session_destroy(&s);
+    else
+        *out = s;
     return st;
 }
 
@@ -79,7 +81,10 @@ const uint32_t *spark_session_tokens(const spark_session *s) { return s->tokens;
 void spark_session_cancel(spark_session *s) { atomic_store_explicit(&s->cancel, true, memory_order_relaxed); }
 
 /* Whether a cancel has come since the last look. Each is taken once, so none is lost between two calls. */
-static bool session_cancelled(spark_session *s) { return atomic_exchange_explicit(&s->cancel, false, memory_order_relaxed); }
+static bool session_cancelled(spark_session *s)
+{
+    return atomic_exchange_explicit(&s->cancel, false, memory_order_relaxed);
+}
 
 /* ---- Feeding ---- */
 
@@ -89,7 +94,8 @@ static spark_status session_pass(spark_session *s, uint32_t n, bool all, float *
     const uint32_t done = spark_kv_length(s->kv, SESSION_SEQ);
     const bool last = done + n == s->n;
     for (uint32_t i = 0; i < n; i++)
-        s->rows[i] = (spark_row){.token = s->tokens[done + i], .seq = SESSION_SEQ, .logits = all || (last && i + 1 == n)};
+        s->rows[i] = (spark_row){
+            .token = s->tokens[done + i], .seq = SESSION_SEQ, .logits = all || (last && i + 1 == n)};
     const float *logits = NULL;
     pthread_mutex_lock(&s->model->turn);
     const spark_status st = spark_forward(s->exec, s->kv, s->rows, n, &logits, err);
@@ -116,10 +122,11 @@ static spark_status session_catch_up(spark_session *s, float *out, spark_err *er
 
 static spark_status session_append(spark_session *s, const uint32_t *ids, size_t n, spark_err *err)
 {
-    SPARK_CHECK(n <= s->shape.n_ctx - s->n, err, SPARK_E_CONTEXT, s->n, "%zu tokens and %zu more do not fit a context of %u",
-                (size_t)s->n, n, s->shape.n_ctx);
+    SPARK_CHECK(n <= s->shape.n_ctx - s->n, err, SPARK_E_CONTEXT, s->n,
+                "%zu tokens and %zu more do not fit a context of %u", (size_t)s->n, n, s->shape.n_ctx);
     for (size_t i = 0; i < n; i++)
-        SPARK_CHECK(ids[i] < s->n_vocab, err, SPARK_E_ARGUMENT, i, "token id %u, but the vocabulary has %u tokens", ids[i], s->n_vocab);
+        SPARK_CHECK(ids[i] < s->n_vocab, err, SPARK_E_ARGUMENT, i, "token id %u, but the vocabulary has %u tokens",
+                    ids[i], s->n_vocab);
     if (n) memcpy(s->tokens + s->n, ids, n * sizeof *ids);
     s->n += (uint32_t)n;
     return SPARK_SUCCESS;
@@ -158,8 +165,10 @@ void spark_session_reset(spark_session *s) { session_cut(s, 0); }
 
 spark_status spark_session_sync(spark_session *s, const uint32_t *ids, size_t n, spark_err *err)
 {
-    SPARK_CHECK(n >= 1, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "a session cannot be made to hold no tokens: reset it");
-    SPARK_CHECK(n <= s->shape.n_ctx, err, SPARK_E_CONTEXT, SPARK_ERR_NOWHERE, "%zu tokens do not fit a context of %u", n, s->shape.n_ctx);
+    SPARK_CHECK(n >= 1, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
+                "a session cannot be made to hold no tokens: reset it");
+    SPARK_CHECK(n <= s->shape.n_ctx, err, SPARK_E_CONTEXT, SPARK_ERR_NOWHERE, "%zu tokens do not fit a context of %u",
+                n, s->shape.n_ctx);
     uint32_t common = 0;
     while (common < s->n && common < n && s->tokens[common] == ids[common]) common++;
     if (common == n && common == s->n && s->logits) return SPARK_SUCCESS;
@@ -189,9 +198,19 @@ spark_status spark_session_logits(spark_session *s, const float **logits, spark_
 void spark_generate_options_defaults(spark_generate_options *o)
 {
     *o = (spark_generate_options){
-        .sampling = {.temperature = 0.8f, .dynatemp_exponent = 1, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .typical_p = 1,
-                     .top_n_sigma = -1, .xtc_threshold = 0.1f, .penalty_last_n = 64, .repeat_penalty = 1, .dry_base = 1.75f,
-                     .dry_allowed_length = 2, .dry_last_n = 64},
+        .sampling = {.temperature = 0.8f,
+                     .dynatemp_exponent = 1,
+                     .top_k = 40,
+                     .top_p = 0.95f,
+                     .min_p = 0.05f,
+                     .typical_p = 1,
+                     .top_n_sigma = -1,
+                     .xtc_threshold = 0.1f,
+                     .penalty_last_n = 64,
+                     .repeat_penalty = 1,
+                     .dry_base = 1.75f,
+                     .dry_allowed_length = 2,
+                     .dry_last_n = 64},
     };
 }
 
@@ -224,7 +243,8 @@ static void run_draw(session_run *r)
 {
     spark_session *s = r->s;
     const spark_tokenizer *t = s->model->tokenizer;
-    const uint32_t id = spark_sampler_draw(s->sampler, &r->o->sampling, r->o->logit_bias, r->o->n_logit_bias, s->logits, s->tokens, s->n);
+    const uint32_t id = spark_sampler_draw(s->sampler, &r->o->sampling, r->o->logit_bias, r->o->n_logit_bias, s->logits,
+                                           s->tokens, s->n);
     r->result.n_tokens++;
     spark_piece piece = {.has_token = true, .id = id, .top = r->top, .n_top = r->o->n_logprobs};
     if (r->o->n_logprobs) piece.logprob = spark_sampler_logprobs(s->sampler, s->logits, id, r->top, r->o->n_logprobs);
@@ -250,11 +270,13 @@ static spark_status run_loop(session_run *r, spark_err *err)
     while (!r->ended) {
         spark_err why = {0};
         const spark_status st = session_need_logits(s, &why);
-        if (st.code == SPARK_E_CANCELLED) run_end(r, SPARK_FINISH_CANCELLED);
+        if (st.code == SPARK_E_CANCELLED)
+            run_end(r, SPARK_FINISH_CANCELLED);
         else if (!spark_ok(st)) {
             if (err) *err = why;
             return st;
-        } else run_draw(r);
+        } else
+            run_draw(r);
         if (session_cancelled(s)) run_end(r, SPARK_FINISH_CANCELLED);
     }
     run_emit(r, r->stopped ? (spark_bytes){0} : spark_stops_finish(&r->stops), NULL);
@@ -268,15 +290,18 @@ static spark_status run_prepare(session_run *r, spark_err *err)
     SPARK_CHECK(s->n > 0, err, SPARK_E_STATE, SPARK_ERR_NOWHERE, "the session is empty: feed at least one token");
     SPARK_TRY(spark_sampling_check(&o->sampling, o->logit_bias, o->n_logit_bias, s->n_vocab, err));
     const uint32_t max_top = SPARK_MAX_LOGPROBS < s->n_vocab ? SPARK_MAX_LOGPROBS : s->n_vocab;
-    SPARK_CHECK(o->n_logprobs <= max_top, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "%u logprobs: at most %u are allowed", o->n_logprobs, max_top);
-    SPARK_CHECK(o->n_stops <= SPARK_MAX_STOPS, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "%zu stop strings: at most %u are allowed", o->n_stops, SPARK_MAX_STOPS);
+    SPARK_CHECK(o->n_logprobs <= max_top, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
+                "%u logprobs: at most %u are allowed", o->n_logprobs, max_top);
+    SPARK_CHECK(o->n_stops <= SPARK_MAX_STOPS, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
+                "%zu stop strings: at most %u are allowed", o->n_stops, SPARK_MAX_STOPS);
     spark_bytes stops[SPARK_MAX_STOPS];
     for (size_t i = 0; i < o->n_stops; i++) stops[i] = spark_bytes_of(o->stops[i]);
     SPARK_TRY(SPARK_NEW(s->arena, o->n_logprobs, &r->top, err));
     return spark_stops_create(&r->stops, stops, o->n_stops, SPARK_MAX_TOKEN_BYTES, s->arena, err);
 }
 
-spark_status spark_session_generate(spark_session *s, const spark_generate_options *o, spark_generate_result *out, spark_err *err)
+spark_status spark_session_generate(spark_session *s, const spark_generate_options *o, spark_generate_result *out,
+                                    spark_err *err)
 {
     session_run r = {.s = s, .o = o};
     const spark_mark mark = spark_arena_mark(s->arena);

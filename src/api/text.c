@@ -18,13 +18,18 @@ void spark_buffer_free(spark_buffer *b)
     *b = (spark_buffer){0};
 }
 
-spark_status spark_model_tokenize(const spark_model *m, const char *text, size_t len, unsigned flags, spark_tokens *out, spark_err *err)
+spark_status spark_model_tokenize(const spark_model *m, const char *text, size_t len, unsigned flags, spark_tokens *out,
+                                  spark_err *err)
 {
     spark_ids ids = {0};
-    const unsigned how = (flags & SPARK_TOKENIZE_SPECIAL ? SPARK_ENCODE_SPECIAL : 0u) | (flags & SPARK_TOKENIZE_ADD ? SPARK_ENCODE_ADD : 0u);
-    const spark_status s = spark_tokenizer_encode(m->tokenizer, (spark_bytes){(const uint8_t *)text, len}, how, &ids, err);
-    if (spark_ok(s)) *out = (spark_tokens){ids.ids, ids.n};
-    else spark_ids_free(&ids);
+    const unsigned how = (flags & SPARK_TOKENIZE_SPECIAL ? SPARK_ENCODE_SPECIAL : 0u) |
+                         (flags & SPARK_TOKENIZE_ADD ? SPARK_ENCODE_ADD : 0u);
+    const spark_status s = spark_tokenizer_encode(m->tokenizer, (spark_bytes){(const uint8_t *)text, len}, how, &ids,
+                                                  err);
+    if (spark_ok(s))
+        *out = (spark_tokens){ids.ids, ids.n};
+    else
+        spark_ids_free(&ids);
     return s;
 }
 
@@ -37,7 +42,8 @@ static spark_status text_hand_over(spark_text *t, spark_buffer *out, spark_err *
     return SPARK_SUCCESS;
 }
 
-spark_status spark_model_detokenize(const spark_model *m, const uint32_t *ids, size_t n, spark_buffer *out, spark_err *err)
+spark_status spark_model_detokenize(const spark_model *m, const uint32_t *ids, size_t n, spark_buffer *out,
+                                    spark_err *err)
 {
     spark_text text = {0};
     spark_status s = spark_tokenizer_decode(m->tokenizer, ids, n, &text, err);
@@ -68,15 +74,20 @@ static spark_status chat_vars(const spark_model *m, const char *json, size_t len
 {
     json_error_t why;
     json_t *vars = json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
-    SPARK_CHECK(vars, err, SPARK_E_FORMAT, (uint64_t)(why.position > 0 ? why.position : 0), "the chat is not valid JSON: %s", why.text);
+    SPARK_CHECK(vars, err, SPARK_E_FORMAT, (uint64_t)(why.position > 0 ? why.position : 0),
+                "the chat is not valid JSON: %s", why.text);
     spark_status s = json_is_object(vars) && json_is_array(json_object_get(vars, "messages"))
                          ? SPARK_SUCCESS
-                         : spark_fail(err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "the chat must be a JSON object with an array \"messages\"");
+                         : spark_fail(err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
+                                      "the chat must be a JSON object with an array \"messages\"");
     if (spark_ok(s)) s = chat_set_token(m, vars, "bos_token", spark_tokenizer_bos(m->tokenizer), err);
     if (spark_ok(s)) s = chat_set_token(m, vars, "eos_token", spark_tokenizer_eos(m->tokenizer), err);
-    if (spark_ok(s) && !json_object_get(vars, "add_generation_prompt")) json_object_set_new(vars, "add_generation_prompt", json_true());
-    if (spark_ok(s)) *out = vars;
-    else json_decref(vars);
+    if (spark_ok(s) && !json_object_get(vars, "add_generation_prompt"))
+        json_object_set_new(vars, "add_generation_prompt", json_true());
+    if (spark_ok(s))
+        *out = vars;
+    else
+        json_decref(vars);
     return s;
 }
 
@@ -84,7 +95,8 @@ static spark_status chat_vars(const spark_model *m, const char *json, size_t len
 static spark_status chat_add_bos(const spark_model *m, spark_ids *ids, spark_err *err)
 {
     const uint32_t bos = spark_tokenizer_bos(m->tokenizer);
-    if (!spark_tokenizer_adds_bos(m->tokenizer) || bos == SPARK_TOKEN_NONE || (ids->n > 0 && ids->ids[0] == bos)) return SPARK_SUCCESS;
+    if (!spark_tokenizer_adds_bos(m->tokenizer) || bos == SPARK_TOKEN_NONE || (ids->n > 0 && ids->ids[0] == bos))
+        return SPARK_SUCCESS;
     SPARK_TRY(spark_ids_push(ids, bos, err));
     memmove(ids->ids + 1, ids->ids, (ids->n - 1) * sizeof *ids->ids);
     ids->ids[0] = bos;
@@ -94,14 +106,18 @@ static spark_status chat_add_bos(const spark_model *m, spark_ids *ids, spark_err
 static spark_status chat_tokenize(const spark_model *m, spark_rendering *r, spark_tokens *out, spark_err *err)
 {
     spark_ids ids = {0};
-    spark_status s = spark_tokenizer_encode_runs(m->tokenizer, (spark_bytes){r->text.ptr, r->text.len}, r->runs, r->n_runs, &ids, err);
+    spark_status s = spark_tokenizer_encode_runs(m->tokenizer, (spark_bytes){r->text.ptr, r->text.len}, r->runs,
+                                                 r->n_runs, &ids, err);
     if (spark_ok(s)) s = chat_add_bos(m, &ids, err);
-    if (spark_ok(s)) *out = (spark_tokens){ids.ids, ids.n};
-    else spark_ids_free(&ids);
+    if (spark_ok(s))
+        *out = (spark_tokens){ids.ids, ids.n};
+    else
+        spark_ids_free(&ids);
     return s;
 }
 
-spark_status spark_model_chat(const spark_model *m, const char *vars, size_t len, spark_tokens *out, spark_buffer *text, spark_err *err)
+spark_status spark_model_chat(const spark_model *m, const char *vars, size_t len, spark_tokens *out, spark_buffer *text,
+                              spark_err *err)
 {
     if (!m->chat && err) *err = m->chat_err;
     SPARK_TRY(m->chat_status);
@@ -116,8 +132,10 @@ spark_status spark_model_chat(const spark_model *m, const char *vars, size_t len
     json_decref(values);
     if (spark_ok(s)) s = chat_tokenize(m, &r, &ids, err);
     if (spark_ok(s) && text) s = text_hand_over(&r.text, text, err);
-    if (spark_ok(s)) *out = ids;
-    else spark_tokens_free(&ids);
+    if (spark_ok(s))
+        *out = ids;
+    else
+        spark_tokens_free(&ids);
     spark_rendering_free(&r);
     return s;
 }

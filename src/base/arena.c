@@ -18,11 +18,11 @@
 #endif
 #ifdef ARENA_ASAN
 #include <sanitizer/asan_interface.h>
-#define ARENA_POISON(p, n) __asan_poison_memory_region((p), (n))
+#define ARENA_POISON(p, n)   __asan_poison_memory_region((p), (n))
 #define ARENA_UNPOISON(p, n) __asan_unpoison_memory_region((p), (n))
 enum { ARENA_RED_ZONE = 16 };
 #else
-#define ARENA_POISON(p, n) ((void)(p), (void)(n))
+#define ARENA_POISON(p, n)   ((void)(p), (void)(n))
 #define ARENA_UNPOISON(p, n) ((void)(p), (void)(n))
 enum { ARENA_RED_ZONE = 0 };
 #endif

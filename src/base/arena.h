@@ -27,7 +27,7 @@ SPARK_MUST_CHECK spark_status spark_arena_alloc(spark_arena *a, size_t count, si
                                                 spark_err *err);
 
 /* Typed form: SPARK_TRY(SPARK_NEW(arena, count, &typed_pointer, err)). */
-#define SPARK_NEW(arena, count, ptr, err)                                                                             \
+#define SPARK_NEW(arena, count, ptr, err)                                                                              \
     spark_arena_alloc((arena), (count), sizeof **(ptr), _Alignof(max_align_t), (void **)(ptr), (err))
 
 /* Makes room for allocations of `bytes` in all (alignment included), so that they will take nothing from the system. */

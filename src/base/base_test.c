@@ -94,8 +94,10 @@ static void test_strmap_keeps_the_first_value_of_a_key(void **state)
 static void test_utf8_refuses_what_rfc_3629_refuses(void **state)
 {
     (void)state;
-    const char *bad[] = {"\x80", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf8\x88", "\xe2\x82", "\xff"};
-    for (size_t i = 0; i < SPARK_COUNT(bad); i++) assert_false(spark_utf8_is_valid((const uint8_t *)bad[i], strlen(bad[i])));
+    const char *bad[] = {"\x80",     "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+                         "\xf8\x88", "\xe2\x82", "\xff"};
+    for (size_t i = 0; i < SPARK_COUNT(bad); i++)
+        assert_false(spark_utf8_is_valid((const uint8_t *)bad[i], strlen(bad[i])));
     for (uint32_t cp = 0; cp <= 0x10ffff; cp++) {
         if (cp >= 0xd800 && cp <= 0xdfff) continue;
         uint8_t b[4];

@@ -3,18 +3,18 @@
 #define SPARK_BASE_COMPILER_H
 
 #define SPARK_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
-#define SPARK_ALIGNED(n) __attribute__((aligned(n)))
-#define SPARK_INLINE static inline __attribute__((always_inline, unused))
-#define SPARK_NOINLINE __attribute__((noinline))
-#define SPARK_RESTRICT __restrict
-#define SPARK_UNUSED __attribute__((unused))
-#define SPARK_LIKELY(x) __builtin_expect(!!(x), 1)
-#define SPARK_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define SPARK_ALIGNED(n)        __attribute__((aligned(n)))
+#define SPARK_INLINE            static inline __attribute__((always_inline, unused))
+#define SPARK_NOINLINE          __attribute__((noinline))
+#define SPARK_RESTRICT          __restrict
+#define SPARK_UNUSED            __attribute__((unused))
+#define SPARK_LIKELY(x)         __builtin_expect(!!(x), 1)
+#define SPARK_UNLIKELY(x)       __builtin_expect(!!(x), 0)
 /* Before a loop whose count is a constant of at most n once inlined: it becomes straight code (kernels keep arrays in registers). */
-#define SPARK_UNROLL(n) SPARK_PRAGMA_(GCC unroll n)
+#define SPARK_UNROLL(n)  SPARK_PRAGMA_(GCC unroll n)
 #define SPARK_PRAGMA_(x) _Pragma(#x)
 /* Asks for the cache line at p, which may be any address. */
-#define SPARK_PREFETCH(p) __builtin_prefetch(p)
+#define SPARK_PREFETCH(p)  __builtin_prefetch(p)
 #define SPARK_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 __extension__ typedef unsigned __int128 spark_u128; /* products of two 64-bit numbers */

@@ -12,7 +12,8 @@ spark_status spark_pages_alloc(spark_pages *out, size_t len, const char *what, s
 {
     const size_t align = len >= PAGES_HUGE ? PAGES_HUGE : PAGES_SMALL;
     size_t map_len = 0;
-    SPARK_CHECK(len <= SIZE_MAX / 2 && spark_add_size(spark_round_up(len + !len, PAGES_SMALL), align + 2 * PAGES_SMALL, &map_len),
+    SPARK_CHECK(len <= SIZE_MAX / 2 &&
+                    spark_add_size(spark_round_up(len + !len, PAGES_SMALL), align + 2 * PAGES_SMALL, &map_len),
                 err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "%zu bytes for %s are too many", len, what);
     uint8_t *map = mmap(NULL, map_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     SPARK_CHECK(map != MAP_FAILED, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for %s (%zu bytes)", what, len);

@@ -6,46 +6,46 @@
 #include <stdint.h>
 
 /* GGUF */
-#define SPARK_MAX_GGUF_KEYS 65536u               /* real files have 20-80 */
-#define SPARK_MAX_GGUF_TENSORS 65536u            /* the largest routed models have a few thousand */
-#define SPARK_MAX_GGUF_NAME 256u                 /* bytes of a tensor name or key; ggml allows 64 for tensors, 65535 for keys */
-#define SPARK_MAX_GGUF_STRING (16u << 20)        /* bytes; chat templates reach 20 KB */
-#define SPARK_MAX_GGUF_ARRAY (16u << 20)         /* elements; vocabularies reach 262144, merges 500000 */
-#define SPARK_MAX_GGUF_HEAD (256u << 20)         /* bytes of header, keys and directory: vocabularies are 5-20 MB */
-#define SPARK_MAX_GGUF_SPLITS 1024u              /* files of one split model */
-#define SPARK_MAX_DIMS 4u                        /* ggml tensors have at most four */
-#define SPARK_MAX_ALIGNMENT (1u << 20)           /* general.alignment; 32 is usual */
+#define SPARK_MAX_GGUF_KEYS    65536u /* real files have 20-80 */
+#define SPARK_MAX_GGUF_TENSORS 65536u /* the largest routed models have a few thousand */
+#define SPARK_MAX_GGUF_NAME    256u   /* bytes of a tensor name or key; ggml allows 64 for tensors, 65535 for keys */
+#define SPARK_MAX_GGUF_STRING  (16u << 20)  /* bytes; chat templates reach 20 KB */
+#define SPARK_MAX_GGUF_ARRAY   (16u << 20)  /* elements; vocabularies reach 262144, merges 500000 */
+#define SPARK_MAX_GGUF_HEAD    (256u << 20) /* bytes of header, keys and directory: vocabularies are 5-20 MB */
+#define SPARK_MAX_GGUF_SPLITS  1024u        /* files of one split model */
+#define SPARK_MAX_DIMS         4u           /* ggml tensors have at most four */
+#define SPARK_MAX_ALIGNMENT    (1u << 20)   /* general.alignment; 32 is usual */
 
 /* Vocabulary and text */
-#define SPARK_MAX_VOCAB (4u << 20)               /* tokens; the largest in use are near 262144 */
-#define SPARK_MAX_TOKEN_BYTES 65536u             /* one vocabulary entry */
-#define SPARK_MAX_TEXT (1u << 30)                /* bytes of one text to tokenize */
+#define SPARK_MAX_VOCAB       (4u << 20) /* tokens; the largest in use are near 262144 */
+#define SPARK_MAX_TOKEN_BYTES 65536u     /* one vocabulary entry */
+#define SPARK_MAX_TEXT        (1u << 30) /* bytes of one text to tokenize */
 
 /* Model shapes: far above what exists, small enough that products of three stay in 64 bits */
-#define SPARK_MAX_LAYERS 1024u
-#define SPARK_MAX_HEADS 1024u
+#define SPARK_MAX_LAYERS   1024u
+#define SPARK_MAX_HEADS    1024u
 #define SPARK_MAX_HEAD_DIM 1024u
-#define SPARK_MAX_EMBD (1u << 20)
-#define SPARK_MAX_FF (1u << 22)
-#define SPARK_MAX_EXPERTS 1024u
-#define SPARK_MAX_CTX (1u << 24)
-#define SPARK_MAX_SEQS 4096u                     /* sequences of one engine at once */
-#define SPARK_MAX_BATCH 65536u                   /* rows of one forward pass; 512 is usual */
+#define SPARK_MAX_EMBD     (1u << 20)
+#define SPARK_MAX_FF       (1u << 22)
+#define SPARK_MAX_EXPERTS  1024u
+#define SPARK_MAX_CTX      (1u << 24)
+#define SPARK_MAX_SEQS     4096u  /* sequences of one engine at once */
+#define SPARK_MAX_BATCH    65536u /* rows of one forward pass; 512 is usual */
 
 /* Chat templates: a template is a program from a hostile file */
-#define SPARK_MAX_TEMPLATE_BYTES (1u << 20)      /* the longest real one has 24 KB */
-#define SPARK_MAX_TEMPLATE_DEPTH 64u             /* nesting of blocks, expressions and calls, each */
-#define SPARK_MAX_TEMPLATE_STACK 1000u           /* nodes being evaluated at once, all calls together: 1 MB of C stack */
-#define SPARK_MAX_TEMPLATE_RANGE 100000u         /* items of one range(): MAX_RANGE of Jinja2's sandbox */
-#define SPARK_MAX_TEMPLATE_STEPS 4000000u        /* evaluated nodes in one rendering; real ones need below 100000 */
-#define SPARK_MAX_TEMPLATE_OUTPUT (16u << 20)    /* bytes rendered */
-#define SPARK_MAX_TEMPLATE_MEMORY (128u << 20)   /* bytes of values alive in one rendering */
-#define SPARK_MAX_JSON_DEPTH 128u
+#define SPARK_MAX_TEMPLATE_BYTES  (1u << 20)   /* the longest real one has 24 KB */
+#define SPARK_MAX_TEMPLATE_DEPTH  64u          /* nesting of blocks, expressions and calls, each */
+#define SPARK_MAX_TEMPLATE_STACK  1000u        /* nodes being evaluated at once, all calls together: 1 MB of C stack */
+#define SPARK_MAX_TEMPLATE_RANGE  100000u      /* items of one range(): MAX_RANGE of Jinja2's sandbox */
+#define SPARK_MAX_TEMPLATE_STEPS  4000000u     /* evaluated nodes in one rendering; real ones need below 100000 */
+#define SPARK_MAX_TEMPLATE_OUTPUT (16u << 20)  /* bytes rendered */
+#define SPARK_MAX_TEMPLATE_MEMORY (128u << 20) /* bytes of values alive in one rendering */
+#define SPARK_MAX_JSON_DEPTH      128u
 
 /* Requests */
-#define SPARK_MAX_STOPS 64u                      /* stop strings of one request */
+#define SPARK_MAX_STOPS      64u /* stop strings of one request */
 #define SPARK_MAX_STOP_BYTES 1024u
 #define SPARK_MAX_LOGIT_BIAS 4096u
-#define SPARK_MAX_LOGPROBS 64u
+#define SPARK_MAX_LOGPROBS   64u
 
 #endif

@@ -17,24 +17,23 @@ void spark_err_set_line(spark_err *err, spark_code code, uint32_t line, uint32_t
 
 /* spark_fail(err, code, at, fmt, ...) fills err and is the status to hand back. A macro, so that compilers and analysers
  * see that it is never OK. */
-#define spark_fail(err, code, at, ...)                                                                                \
-    ((void)(spark_err_set((err), (code), (at), __VA_ARGS__)), (spark_status){(code)})
-#define spark_fail_line(err, code, line, column, ...)                                                                 \
+#define spark_fail(err, code, at, ...) ((void)(spark_err_set((err), (code), (at), __VA_ARGS__)), (spark_status){(code)})
+#define spark_fail_line(err, code, line, column, ...)                                                                  \
     ((void)(spark_err_set_line((err), (code), (line), (column), __VA_ARGS__)), (spark_status){(code)})
 
 static inline int spark_ok(spark_status s) { return s.code == SPARK_OK; }
 
 /* Return early with the status of a failed call. */
-#define SPARK_TRY(call)                                                                                               \
-    do {                                                                                                              \
-        const spark_status spark_try_ = (call);                                                                       \
-        if (SPARK_UNLIKELY(spark_try_.code != SPARK_OK)) return spark_try_;                                           \
+#define SPARK_TRY(call)                                                                                                \
+    do {                                                                                                               \
+        const spark_status spark_try_ = (call);                                                                        \
+        if (SPARK_UNLIKELY(spark_try_.code != SPARK_OK)) return spark_try_;                                            \
     } while (0)
 
 /* Return early unless a fact about foreign input holds. (For our own mistakes there is assert.) */
-#define SPARK_CHECK(cond, err, code, at, ...)                                                                         \
-    do {                                                                                                              \
-        if (SPARK_UNLIKELY(!(cond))) return spark_fail((err), (code), (at), __VA_ARGS__);                             \
+#define SPARK_CHECK(cond, err, code, at, ...)                                                                          \
+    do {                                                                                                               \
+        if (SPARK_UNLIKELY(!(cond))) return spark_fail((err), (code), (at), __VA_ARGS__);                              \
     } while (0)
 
 #endif

@@ -9,7 +9,8 @@
 typedef struct spark_strmap spark_strmap;
 
 /* An empty map with room for `capacity` keys, in arena a. */
-SPARK_MUST_CHECK spark_status spark_strmap_create(spark_strmap **out, uint32_t capacity, spark_arena *a, spark_err *err);
+SPARK_MUST_CHECK spark_status spark_strmap_create(spark_strmap **out, uint32_t capacity, spark_arena *a,
+                                                  spark_err *err);
 
 /* Adds a key if it is new and there is room. Returns its value: `value` if added, the present one if it was there. */
 uint32_t spark_strmap_put(spark_strmap *m, spark_bytes key, uint32_t value);

@@ -14,7 +14,7 @@
 
 #include "base/status.h"
 
-#define assert_ok(call) assert_int_equal((call).code, SPARK_OK)
+#define assert_ok(call)             assert_int_equal((call).code, SPARK_OK)
 #define assert_code(call, expected) assert_int_equal((call).code, (expected))
 
 /* Path of a file of the shared test data (SPARK_TEST_DATA, default ../shared/data), or NULL if there is none: then the

@@ -32,10 +32,10 @@ typedef struct cli_texts {
 } cli_texts;
 
 typedef struct cli_option {
-    const char *name;    /* "--temp", or "-n" */
+    const char *name; /* "--temp", or "-n" */
     cli_kind kind;
     void *value;
-    const char *arg;     /* how help names the value: "N"; NULL for flags */
+    const char *arg; /* how help names the value: "N"; NULL for flags */
     const char *help;
     double min, max;
     const char *choices; /* CLI_CHOICE: "f16|f32|q8_0" */
@@ -49,12 +49,12 @@ typedef struct cli_args {
 typedef struct cli_command {
     const char *name, *args, *summary, *details, *examples;
     const cli_option *options; /* the last one has no name */
-    void (*defaults)(void); /* called before options are read; may be NULL */
+    void (*defaults)(void);    /* called before options are read; may be NULL */
     int (*run)(const cli_args *args);
 } cli_command;
 
-extern const cli_command cli_command_run, cli_command_chat, cli_command_inspect, cli_command_tokenize, cli_command_score,
-    cli_command_bench, cli_command_quantize, cli_command_version, cli_command_completion;
+extern const cli_command cli_command_run, cli_command_chat, cli_command_inspect, cli_command_tokenize,
+    cli_command_score, cli_command_bench, cli_command_quantize, cli_command_version, cli_command_completion;
 extern const cli_command *const cli_commands[]; /* NULL-terminated, in the order of help */
 
 const cli_command *cli_find_command(const char *name);
@@ -73,7 +73,8 @@ void cli_man_page(const cli_command *c, FILE *out); /* NULL: spark(1) */
 int cli_fail(const char *what, const spark_err *err, const char *todo);
 /* A usage mistake: one line, exit code 2. */
 void cli_usage_print(const char *command, const char *fmt, ...) SPARK_PRINTF(2, 3);
-#define cli_usage(command, ...) ((void)(cli_usage_print((command), __VA_ARGS__)), (int)CLI_USAGE) /* seen to be no CLI_OK */
+#define cli_usage(command, ...)                                                                                        \
+    ((void)(cli_usage_print((command), __VA_ARGS__)), (int)CLI_USAGE) /* seen to be no CLI_OK */
 /* No memory: one line, exit code 1. */
 static inline int cli_no_memory(const char *command)
 {
@@ -114,11 +115,15 @@ typedef struct cli_model_options {
     uint32_t n_threads, n_ctx, kv;
     const char *cpu;
 } cli_model_options;
-#define CLI_MODEL_OPTIONS(o)                                                                                          \
-    {"--threads", CLI_U32, &(o).n_threads, "N", "threads to use (default: every CPU the process may use)", 1, 256, NULL}, \
-        {"--ctx", CLI_U32, &(o).n_ctx, "N", "context in tokens (default: the model's, at most 4096)", 1, 16777216, NULL}, \
+#define CLI_MODEL_OPTIONS(o)                                                                                           \
+    {"--threads", CLI_U32, &(o).n_threads, "N", "threads to use (default: every CPU the process may use)", 1,          \
+     256,         NULL},                                                                                               \
+        {"--ctx", CLI_U32,  &(o).n_ctx, "N", "context in tokens (default: the model's, at most 4096)",                 \
+         1,       16777216, NULL},                                                                                     \
         {"--kv", CLI_CHOICE, &(o).kv, "TYPE", "how keys and values are stored (default f16)", 0, 0, "f16|f32|q8_0"},   \
-        {"--cpu", CLI_TEXT, &(o).cpu, "LEVEL", "highest CPU level to use; results are the same on all", 0, 0, NULL}
+    {                                                                                                                  \
+        "--cpu", CLI_TEXT, &(o).cpu, "LEVEL", "highest CPU level to use; results are the same on all", 0, 0, NULL      \
+    }
 
 /* Opens MODEL (a path; NULL = the embedded model), prints what goes wrong. Returns an exit code. */
 int cli_open(const char *path, const cli_model_options *o, bool vocab_only, spark_model **out);

@@ -80,7 +80,9 @@ static bool chat_on_piece(void *ctx, const spark_piece *p)
 static spark_status chat_tokens(chat_state *c, spark_tokens *out, spark_err *err)
 {
     const chat_message *last = &c->messages[c->n - 1];
-    if (!c->template) return spark_model_tokenize(c->m, last->text, last->len, spark_session_length(c->s) ? 0u : SPARK_TOKENIZE_ADD, out, err);
+    if (!c->template)
+        return spark_model_tokenize(c->m, last->text, last->len, spark_session_length(c->s) ? 0u : SPARK_TOKENIZE_ADD,
+                                    out, err);
     cli_out vars = {0};
     cli_put(&vars, "{\"messages\":[", 13);
     for (size_t i = 0; i < c->n; i++) {
@@ -103,7 +105,8 @@ static void chat_answer(chat_state *c)
     c->answer.len = 0;
     cli_interrupt_cancels(c->s);
     spark_status s = chat_tokens(c, &t, &err);
-    if (s.code == SPARK_OK) s = c->template ? spark_session_sync(c->s, t.ids, t.n, &err) : spark_session_feed(c->s, t.ids, t.n, &err);
+    if (s.code == SPARK_OK)
+        s = c->template ? spark_session_sync(c->s, t.ids, t.n, &err) : spark_session_feed(c->s, t.ids, t.n, &err);
     if (s.code == SPARK_OK) s = spark_session_generate(c->s, &chat_gen.options, &result, &err);
     cli_interrupt_cancels(NULL);
     spark_tokens_free(&t);
@@ -112,12 +115,15 @@ static void chat_answer(chat_state *c)
     if (s.code == SPARK_OK) {
         chat_add(c, "assistant", c->answer.ptr ? c->answer.ptr : "", c->answer.len);
         if (result.finish == SPARK_FINISH_CANCELLED && !c->failed) cli_note("stopped");
-        if (result.finish == SPARK_FINISH_LENGTH && !chat_gen.options.max_tokens) cli_note("the context is full; /clear begins anew");
+        if (result.finish == SPARK_FINISH_LENGTH && !chat_gen.options.max_tokens)
+            cli_note("the context is full; /clear begins anew");
         return;
     }
     chat_forget(c, c->n - 1);
-    if (s.code == SPARK_E_CANCELLED) cli_note("stopped");
-    else cli_fail("chat", &err, s.code == SPARK_E_CONTEXT ? "/clear begins anew, --ctx gives more room" : NULL);
+    if (s.code == SPARK_E_CANCELLED)
+        cli_note("stopped");
+    else
+        cli_fail("chat", &err, s.code == SPARK_E_CONTEXT ? "/clear begins anew, --ctx gives more room" : NULL);
 }
 
 /* ---- Lines ---- */
@@ -173,7 +179,8 @@ static char *chat_read_message(const chat_state *c)
         const size_t len = strlen(line);
         const bool fence = strcmp(line, "\"\"\"") == 0;
         more = fence ? !block : block || (len && line[len - 1] == '\\');
-        if (fence) block = true;
+        if (fence)
+            block = true;
         else {
             cli_put(&text, line, more && !block ? len - 1 : len);
             if (more) cli_put(&text, "\n", 1);
@@ -188,15 +195,18 @@ static char *chat_read_message(const chat_state *c)
 
 static void chat_help(void)
 {
-    fputs("  /help            this\n  /clear           forget the conversation\n  /retry           answer the last message again, with the next seed\n"
+    fputs("  /help            this\n  /clear           forget the conversation\n  /retry           answer the last "
+          "message again, with the next seed\n"
           "  /system TEXT     set the system message and begin anew\n  /exit, Ctrl-D    leave\n"
-          "  Ctrl-C stops an answer. A line ending in \\ goes on; lines of \"\"\" enclose a text of several lines.\n", stderr);
+          "  Ctrl-C stops an answer. A line ending in \\ goes on; lines of \"\"\" enclose a text of several lines.\n",
+          stderr);
 }
 
 static void chat_retry(chat_state *c)
 {
     if (c->n < 2 || !c->template) {
-        cli_note(c->template ? "there is nothing to answer again" : "this model has no turns that could be answered again");
+        cli_note(c->template ? "there is nothing to answer again"
+                             : "this model has no turns that could be answered again");
         return;
     }
     chat_forget(c, c->n - 1);
@@ -209,14 +219,18 @@ static bool chat_command(chat_state *c, const char *line)
 {
     static char system_text[4096];
     if (strcmp(line, "/exit") == 0 || strcmp(line, "/quit") == 0 || strcmp(line, "/bye") == 0) return false;
-    if (strcmp(line, "/help") == 0 || strcmp(line, "/?") == 0) chat_help();
-    else if (strcmp(line, "/clear") == 0) chat_restart(c);
-    else if (strcmp(line, "/retry") == 0) chat_retry(c);
+    if (strcmp(line, "/help") == 0 || strcmp(line, "/?") == 0)
+        chat_help();
+    else if (strcmp(line, "/clear") == 0)
+        chat_restart(c);
+    else if (strcmp(line, "/retry") == 0)
+        chat_retry(c);
     else if (strncmp(line, "/system ", 8) == 0 && strlen(line + 8) < sizeof system_text) {
         strncpy(system_text, line + 8, sizeof system_text - 1);
         chat_gen.system = system_text;
         chat_restart(c);
-    } else cli_note("unknown command '%.40s'; /help lists them", line);
+    } else
+        cli_note("unknown command '%.40s'; /help lists them", line);
     return true;
 }
 
@@ -225,7 +239,8 @@ static int chat_loop(chat_state *c)
     for (bool on = true; on && !c->failed;) {
         char *text = chat_read_message(c);
         if (!text) break;
-        if (text[0] == '/' && !strchr(text, '\n')) on = chat_command(c, text); /* several lines are a message */
+        if (text[0] == '/' && !strchr(text, '\n'))
+            on = chat_command(c, text); /* several lines are a message */
         else if (*text && cli_check_utf8("chat", "the message", text, strlen(text))) {
             chat_add(c, "user", text, strlen(text));
             chat_answer(c);
@@ -239,7 +254,8 @@ static int chat_loop(chat_state *c)
 static int chat_run(const cli_args *args)
 {
     if (args->n > 1) return cli_usage("chat", "at most a MODEL is expected");
-    if (!setlocale(LC_CTYPE, "") || MB_CUR_MAX == 1) setlocale(LC_CTYPE, "C.UTF-8"); /* else libedit drops what is not ASCII */
+    if (!setlocale(LC_CTYPE, "") || MB_CUR_MAX == 1)
+        setlocale(LC_CTYPE, "C.UTF-8"); /* else libedit drops what is not ASCII */
     chat_state c = {.terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
     int code = cli_generation_finish(&chat_gen, "chat");
     if (code == CLI_OK) code = cli_open(args->n ? args->item[0] : NULL, &chat_model, false, &c.m);
@@ -250,10 +266,14 @@ static int chat_run(const cli_args *args)
         c.template = d.has_chat_template;
         chat_gen.options.on_piece = chat_on_piece;
         chat_gen.options.ctx = &c;
-        if (!c.template && chat_gen.system) code = cli_usage("chat", "--system needs a chat template, which this model does not have");
-        else if (!c.template) cli_note("this model has no chat template: it goes on with what you write");
+        if (!c.template && chat_gen.system)
+            code = cli_usage("chat", "--system needs a chat template, which this model does not have");
+        else if (!c.template)
+            cli_note("this model has no chat template: it goes on with what you write");
         if (c.terminal) rl_bind_key('\t', rl_insert); /* a tab is text: no names of files or users are looked up */
-        if (c.terminal) fprintf(stderr, "%s (%s). /help tells what you can do, Ctrl-D leaves.\n", *d.name ? d.name : "model", d.arch);
+        if (c.terminal)
+            fprintf(stderr, "%s (%s). /help tells what you can do, Ctrl-D leaves.\n", *d.name ? d.name : "model",
+                    d.arch);
     }
     if (code == CLI_OK) {
         chat_restart(&c);
@@ -273,9 +293,11 @@ const cli_command cli_command_chat = {
     .name = "chat",
     .args = "[MODEL]",
     .summary = "talk with a model in turns",
-    .details = "Reads messages line by line and answers each. A line that ends in a backslash goes on; two lines of three\n"
-               "quotes (\"\"\") enclose a text of several lines. Ctrl-C stops an answer, Ctrl-D leaves, /help lists commands.\n"
-               "Lines are remembered while the program runs and nowhere else.",
+    .details =
+        "Reads messages line by line and answers each. A line that ends in a backslash goes on; two lines of three\n"
+        "quotes (\"\"\") enclose a text of several lines. Ctrl-C stops an answer, Ctrl-D leaves, /help lists "
+        "commands.\n"
+        "Lines are remembered while the program runs and nowhere else.",
     .examples = "spark chat model.gguf\nspark chat model.gguf --system \"Answer in one sentence.\" --temp 0.2",
     .options = chat_options,
     .defaults = chat_defaults,

@@ -7,7 +7,8 @@ static const cli_option completion_options[] = {{NULL, CLI_FLAG, NULL, NULL, NUL
 
 static void completion_names(const char *separator)
 {
-    for (const cli_command *const *c = cli_commands; *c; c++) printf("%s%s", c == cli_commands ? "" : separator, (*c)->name);
+    for (const cli_command *const *c = cli_commands; *c; c++)
+        printf("%s%s", c == cli_commands ? "" : separator, (*c)->name);
 }
 
 /* A help text inside a shell word: quotes and brackets would end it. */
@@ -43,7 +44,8 @@ static void completion_bash(void)
 
 static void completion_zsh(void)
 {
-    printf("#compdef spark\n# zsh completion for spark: save as _spark in a folder of $fpath\n_spark() {\n    if (( CURRENT == 2 )); then\n"
+    printf("#compdef spark\n# zsh completion for spark: save as _spark in a folder of $fpath\n_spark() {\n    if (( "
+           "CURRENT == 2 )); then\n"
            "        local -a commands=(");
     for (const cli_command *const *c = cli_commands; *c; c++) {
         printf("\n            '%s:", (*c)->name);
@@ -72,8 +74,8 @@ static void completion_fish(void)
         printf("'\n");
         for (const cli_option *o = (*c)->options; o->name; o++) {
             const bool is_long = strncmp(o->name, "--", 2) == 0;
-            printf("complete -c spark -n '__fish_seen_subcommand_from %s' %s %s%s -d '", (*c)->name, is_long ? "-l" : "-s",
-                   o->name + (is_long ? 2 : 1), o->arg ? " -r" : "");
+            printf("complete -c spark -n '__fish_seen_subcommand_from %s' %s %s%s -d '", (*c)->name,
+                   is_long ? "-l" : "-s", o->name + (is_long ? 2 : 1), o->arg ? " -r" : "");
             completion_plain(o->help, "'");
             printf("'\n");
         }
@@ -83,10 +85,14 @@ static void completion_fish(void)
 static int completion_run(const cli_args *args)
 {
     if (args->n != 1) return cli_usage("completion", "name one shell: bash, zsh or fish");
-    if (strcmp(args->item[0], "bash") == 0) completion_bash();
-    else if (strcmp(args->item[0], "zsh") == 0) completion_zsh();
-    else if (strcmp(args->item[0], "fish") == 0) completion_fish();
-    else return cli_usage("completion", "no completion for '%s': bash, zsh or fish", args->item[0]);
+    if (strcmp(args->item[0], "bash") == 0)
+        completion_bash();
+    else if (strcmp(args->item[0], "zsh") == 0)
+        completion_zsh();
+    else if (strcmp(args->item[0], "fish") == 0)
+        completion_fish();
+    else
+        return cli_usage("completion", "no completion for '%s': bash, zsh or fish", args->item[0]);
     return CLI_OK;
 }
 

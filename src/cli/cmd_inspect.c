@@ -31,8 +31,10 @@ static void inspect_put_number(cli_out *o, const spark_gguf_value *v)
     case SPARK_GGUF_F32:
     case SPARK_GGUF_F64: {
         const double x = v->as.f;
-        if (x - x != 0) cli_putf(o, "\"%s\"", x != x ? "nan" : x > 0 ? "inf" : "-inf"); /* JSON has no such numbers */
-        else cli_putf(o, "%.9g", x);
+        if (x - x != 0)
+            cli_putf(o, "\"%s\"", x != x ? "nan" : x > 0 ? "inf" : "-inf"); /* JSON has no such numbers */
+        else
+            cli_putf(o, "%.9g", x);
         return;
     }
     case SPARK_GGUF_U8:
@@ -60,30 +62,40 @@ static void inspect_put_array(cli_out *o, const spark_gguf_value *v, bool whole)
     cli_put(o, "[", 1);
     for (uint64_t i = 0; i < n; i++) {
         if (i) cli_put(o, ",", 1);
-        if (v->elem == SPARK_GGUF_STRING) inspect_put_string(o, spark_gguf_next_string(v, &pos), whole);
+        if (v->elem == SPARK_GGUF_STRING)
+            inspect_put_string(o, spark_gguf_next_string(v, &pos), whole);
         else if (v->elem == SPARK_GGUF_F32 || v->elem == SPARK_GGUF_F64) {
             const spark_gguf_value e = {.kind = SPARK_GGUF_F64, .as.f = spark_gguf_array_f64(v, i)};
             inspect_put_number(o, &e);
-        } else cli_putf(o, "%" PRId64, spark_gguf_array_i64(v, i));
+        } else
+            cli_putf(o, "%" PRId64, spark_gguf_array_i64(v, i));
     }
     cli_put(o, "]", 1);
-    if (whole) cli_put(o, "}", 1);
-    else if (n < v->n) cli_putf(o, " ... (%" PRIu64 " %s)", v->n, spark_gguf_kind_name(v->elem));
+    if (whole)
+        cli_put(o, "}", 1);
+    else if (n < v->n)
+        cli_putf(o, " ... (%" PRIu64 " %s)", v->n, spark_gguf_kind_name(v->elem));
 }
 
 static void inspect_put_value(cli_out *o, const spark_gguf_value *v, bool whole)
 {
-    if (v->kind == SPARK_GGUF_STRING) inspect_put_string(o, v->as.s, whole);
-    else if (v->kind == SPARK_GGUF_ARRAY) inspect_put_array(o, v, whole);
-    else inspect_put_number(o, v);
+    if (v->kind == SPARK_GGUF_STRING)
+        inspect_put_string(o, v->as.s, whole);
+    else if (v->kind == SPARK_GGUF_ARRAY)
+        inspect_put_array(o, v, whole);
+    else
+        inspect_put_number(o, v);
 }
 
 /* ---- Sections ---- */
 
 static void inspect_put_keys(cli_out *o, const spark_gguf *g)
 {
-    if (inspect_json) cli_putf(o, "\"metadata\":{");
-    else cli_putf(o, "GGUF version %u, %u keys, %u tensors\n\nMetadata\n", spark_gguf_version(g), spark_gguf_n_keys(g), spark_gguf_n_tensors(g));
+    if (inspect_json)
+        cli_putf(o, "\"metadata\":{");
+    else
+        cli_putf(o, "GGUF version %u, %u keys, %u tensors\n\nMetadata\n", spark_gguf_version(g), spark_gguf_n_keys(g),
+                 spark_gguf_n_tensors(g));
     for (uint32_t i = 0; i < spark_gguf_n_keys(g); i++) {
         const spark_gguf_key *k = spark_gguf_key_at(g, i);
         if (inspect_json) {
@@ -131,7 +143,9 @@ static void inspect_put_types(cli_out *o, const spark_gguf *g)
     }
     cli_putf(o, "\nTensors\n");
     for (uint32_t type = 0; type < SPARK_N_TYPES; type++)
-        if (count[type]) cli_putf(o, "  %-8s %5" PRIu64 " tensors, %s\n", spark_type_lookup(type)->name, count[type], cli_size(bytes[type], size));
+        if (count[type])
+            cli_putf(o, "  %-8s %5" PRIu64 " tensors, %s\n", spark_type_lookup(type)->name, count[type],
+                     cli_size(bytes[type], size));
 }
 
 static void inspect_put_tensors(cli_out *o, const spark_gguf *g)
@@ -160,19 +174,27 @@ static int inspect_put_plan(cli_out *o, const spark_model *m)
     spark_model_describe(m, &d);
     if (spark_model_plan(m, &options, &p, &err).code != SPARK_OK) return cli_fail("plan", &err, NULL);
     if (inspect_json) {
-        cli_putf(o, ",\"model\":{\"arch\":\"%s\",\"layers\":%u,\"embedding\":%u,\"vocabulary\":%u,\"context\":%u,\"parameters\":%" PRIu64 ",\"chat_template\":%s}",
-                 d.arch, d.n_layers, d.n_embd, d.n_vocab, d.n_ctx_train, d.n_params, d.has_chat_template ? "true" : "false");
-        cli_putf(o, ",\"plan\":{\"ctx\":%u,\"kv_type\":\"%s\",\"threads\":%u,\"weights\":%" PRIu64 ",\"kv\":%" PRIu64 ",\"scratch\":%" PRIu64 ",\"vocabulary\":%" PRIu64 ",\"total\":%" PRIu64 "}",
+        cli_putf(o,
+                 ",\"model\":{\"arch\":\"%s\",\"layers\":%u,\"embedding\":%u,\"vocabulary\":%u,\"context\":%u,"
+                 "\"parameters\":%" PRIu64 ",\"chat_template\":%s}",
+                 d.arch, d.n_layers, d.n_embd, d.n_vocab, d.n_ctx_train, d.n_params,
+                 d.has_chat_template ? "true" : "false");
+        cli_putf(o,
+                 ",\"plan\":{\"ctx\":%u,\"kv_type\":\"%s\",\"threads\":%u,\"weights\":%" PRIu64 ",\"kv\":%" PRIu64
+                 ",\"scratch\":%" PRIu64 ",\"vocabulary\":%" PRIu64 ",\"total\":%" PRIu64 "}",
                  p.n_ctx, kv_names[inspect_model.kv], p.n_threads, p.weights, p.kv, p.scratch, p.vocabulary, p.total);
         cli_putf(o, ",\"numerics_profile\":%d", SPARK_NUMERICS_PROFILE);
         return CLI_OK;
     }
     char a[32], b[32], c[32], v[32], t[32];
-    cli_putf(o, "\nModel\n  %s, %u layers of %u, vocabulary %u, context %u, %.3g parameters, %s chat template\n", d.arch, d.n_layers, d.n_embd,
-             d.n_vocab, d.n_ctx_train, (double)d.n_params, d.has_chat_template ? "has a" : "no");
-    cli_putf(o, "\nMemory plan (context %u, %s keys and values, %u threads)\n  weights %s + KV %s + scratch %s + vocabulary %s = %s\n\nNumerics profile %d\n",
-             p.n_ctx, kv_names[inspect_model.kv], p.n_threads, cli_size(p.weights, a), cli_size(p.kv, b), cli_size(p.scratch, c),
-             cli_size(p.vocabulary, v), cli_size(p.total, t), SPARK_NUMERICS_PROFILE);
+    cli_putf(o, "\nModel\n  %s, %u layers of %u, vocabulary %u, context %u, %.3g parameters, %s chat template\n",
+             d.arch, d.n_layers, d.n_embd, d.n_vocab, d.n_ctx_train, (double)d.n_params,
+             d.has_chat_template ? "has a" : "no");
+    cli_putf(o,
+             "\nMemory plan (context %u, %s keys and values, %u threads)\n  weights %s + KV %s + scratch %s + "
+             "vocabulary %s = %s\n\nNumerics profile %d\n",
+             p.n_ctx, kv_names[inspect_model.kv], p.n_threads, cli_size(p.weights, a), cli_size(p.kv, b),
+             cli_size(p.scratch, c), cli_size(p.vocabulary, v), cli_size(p.total, t), SPARK_NUMERICS_PROFILE);
     return CLI_OK;
 }
 
@@ -204,8 +226,9 @@ const cli_command cli_command_inspect = {
     .name = "inspect",
     .args = "[FILE]",
     .summary = "show metadata, tensors and the memory plan of a model",
-    .details = "Reads the head of the file, never the weights. Prints what it can, and exits with 1 and the reason whenever\n"
-               "'spark run' would refuse the file at load. Long texts and arrays are shortened; --json has whole texts.",
+    .details =
+        "Reads the head of the file, never the weights. Prints what it can, and exits with 1 and the reason whenever\n"
+        "'spark run' would refuse the file at load. Long texts and arrays are shortened; --json has whole texts.",
     .examples = "spark inspect model.gguf --ctx 8192 --kv q8_0\n"
                 "spark inspect model.gguf --json",
     .options = inspect_options,

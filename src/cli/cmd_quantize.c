@@ -15,7 +15,7 @@
 #include "kern/types.h"
 
 #define QUANTIZE_TYPES "Q8_0|Q4_0|Q4_K|Q6_K|F16|BF16"
-#define QUANTIZE_NONE UINT32_MAX /* no --type was given */
+#define QUANTIZE_NONE  UINT32_MAX /* no --type was given */
 
 static uint32_t quantize_type, quantize_threads;
 static bool quantize_force;

@@ -17,7 +17,8 @@ static bool score_json;
 static const cli_option score_options[] = {
     CLI_MODEL_OPTIONS(score_model),
     {"--tokens", CLI_TEXT, &score_ids, "1,2,3", "exactly these ids instead of FILE; nothing is added", 0, 0, NULL},
-    {"--logits", CLI_TEXT, &score_logits, "OUT.npy", "write float32 [n_tokens][n_vocab]; row i follows token i", 0, 0, NULL},
+    {"--logits", CLI_TEXT, &score_logits, "OUT.npy", "write float32 [n_tokens][n_vocab]; row i follows token i", 0, 0,
+     NULL},
     {"--json", CLI_FLAG, &score_json, NULL, "print one JSON object", 0, 0, NULL},
     {NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, NULL},
 };
@@ -26,8 +27,8 @@ static const cli_option score_options[] = {
 typedef struct score_state {
     spark_session *s;
     uint32_t n_vocab;
-    float *rows;     /* [SCORE_ROWS][n_vocab] */
-    FILE *npy;       /* or NULL */
+    float *rows; /* [SCORE_ROWS][n_vocab] */
+    FILE *npy;   /* or NULL */
     double sum_nll;
     uint64_t n_scored;
 } score_state;
@@ -49,7 +50,8 @@ static int score_window(score_state *st, const uint32_t *ids, size_t n)
     spark_session_reset(st->s);
     for (size_t at = 0; at < n; at += SCORE_ROWS) {
         const size_t rows = n - at < SCORE_ROWS ? n - at : SCORE_ROWS;
-        if (spark_session_score(st->s, ids + at, rows, st->rows, &err).code != SPARK_OK) return cli_fail("score", &err, NULL);
+        if (spark_session_score(st->s, ids + at, rows, st->rows, &err).code != SPARK_OK)
+            return cli_fail("score", &err, NULL);
         for (size_t i = 0; i < rows && at + i + 1 < n; i++) {
             st->sum_nll += score_nll(st->rows + i * st->n_vocab, st->n_vocab, ids[at + i + 1]);
             st->n_scored++;
@@ -118,11 +120,15 @@ static int score_print(const score_state *st, size_t n_tokens)
 {
     const double mean = st->n_scored ? st->sum_nll / (double)st->n_scored : 0;
     if (!st->n_scored) /* one token and --logits: there is no mean of nothing */
-        printf(score_json ? "{\"tokens\":%zu,\"scored\":0,\"mean_nll\":null,\"perplexity\":null}\n" : "%zu token, 0 tokens scored\n", n_tokens);
+        printf(score_json ? "{\"tokens\":%zu,\"scored\":0,\"mean_nll\":null,\"perplexity\":null}\n"
+                          : "%zu token, 0 tokens scored\n",
+               n_tokens);
     else if (score_json)
-        printf("{\"tokens\":%zu,\"scored\":%" PRIu64 ",\"mean_nll\":%.9g,\"perplexity\":%.9g}\n", n_tokens, st->n_scored, mean, spark_exp64(mean));
+        printf("{\"tokens\":%zu,\"scored\":%" PRIu64 ",\"mean_nll\":%.9g,\"perplexity\":%.9g}\n", n_tokens,
+               st->n_scored, mean, spark_exp64(mean));
     else
-        printf("%" PRIu64 " tokens scored, mean negative log-likelihood %.6f, perplexity %.4f\n", st->n_scored, mean, spark_exp64(mean));
+        printf("%" PRIu64 " tokens scored, mean negative log-likelihood %.6f, perplexity %.4f\n", st->n_scored, mean,
+               spark_exp64(mean));
     return CLI_OK;
 }
 
@@ -135,7 +141,8 @@ static int score_tokens(const cli_args *args, const spark_model *m, spark_tokens
     if (!cli_read_file(args->item[1], &text)) return CLI_FAILED;
     spark_tokens empty = {0};
     int code = CLI_OK;
-    if (spark_model_tokenize(m, text.ptr, text.len, SPARK_TOKENIZE_ADD, out, &err).code != SPARK_OK) code = cli_fail(args->item[1], &err, NULL);
+    if (spark_model_tokenize(m, text.ptr, text.len, SPARK_TOKENIZE_ADD, out, &err).code != SPARK_OK)
+        code = cli_fail(args->item[1], &err, NULL);
     if (code == CLI_OK && spark_model_tokenize(m, "", 0, SPARK_TOKENIZE_ADD, &empty, &err).code == SPARK_OK)
         *bos = empty.n > 0 && out->n > 0 && out->ids[0] == empty.ids[0]; /* what is added to nothing is the BOS */
     spark_tokens_free(&empty);
@@ -150,11 +157,15 @@ static int score_all(spark_model *m, const spark_tokens *t, bool bos)
     const uint32_t n_ctx = score_model.n_ctx ? score_model.n_ctx : d.default_ctx;
     if (n_ctx < 2) return cli_usage("score", "--ctx must be at least 2");
     if (t->n < 2 && !(score_logits && t->n == 1)) {
-        fprintf(stderr, "spark: score: there is nothing to score: %zu tokens, and the first of a window never is; give a longer text\n", t->n);
+        fprintf(stderr,
+                "spark: score: there is nothing to score: %zu tokens, and the first of a window never is; give a "
+                "longer text\n",
+                t->n);
         return CLI_FAILED;
     }
     if (score_ids && t->n > n_ctx) return cli_usage("score", "%zu tokens do not fit a context of %u", t->n, n_ctx);
-    if (score_logits && t->n > n_ctx) return cli_usage("score", "--logits takes one window: %zu tokens, context %u", t->n, n_ctx);
+    if (score_logits && t->n > n_ctx)
+        return cli_usage("score", "--logits takes one window: %zu tokens, context %u", t->n, n_ctx);
     score_state st = {.n_vocab = d.n_vocab, .rows = calloc((size_t)SCORE_ROWS * d.n_vocab, sizeof(float))};
     int code = st.rows ? cli_load(m, &score_model, SCORE_ROWS, &st.s) : cli_no_memory("score");
     if (code == CLI_OK && score_logits && !(st.npy = score_open_npy(t->n, d.n_vocab))) code = CLI_FAILED;
@@ -168,7 +179,8 @@ static int score_all(spark_model *m, const spark_tokens *t, bool bos)
 
 static int score_run(const cli_args *args)
 {
-    if (args->n != (score_ids ? 1u : 2u)) return cli_usage("score", "MODEL and FILE (or MODEL and --tokens) are expected");
+    if (args->n != (score_ids ? 1u : 2u))
+        return cli_usage("score", "MODEL and FILE (or MODEL and --tokens) are expected");
     spark_model *m = NULL;
     spark_tokens t = {0};
     bool bos = false;
@@ -184,8 +196,9 @@ const cli_command cli_command_score = {
     .name = "score",
     .args = "MODEL FILE",
     .summary = "how likely a text is: log-likelihood, perplexity, logits",
-    .details = "The text is cut into windows of --ctx tokens without overlap, each beginning with BOS where the vocabulary\n"
-               "asks for it; the first token of a window is not scored. FILE - is standard input.",
+    .details =
+        "The text is cut into windows of --ctx tokens without overlap, each beginning with BOS where the vocabulary\n"
+        "asks for it; the first token of a window is not scored. FILE - is standard input.",
     .examples = "spark score model.gguf text.txt --ctx 512\n"
                 "spark score model.gguf --tokens 1,15043,3186 --logits out.npy",
     .options = score_options,

@@ -11,7 +11,8 @@ static const char *tokenize_file, *tokenize_jsonl;
 
 static const cli_option tokenize_options[] = {
     {"--file", CLI_TEXT, &tokenize_file, "F", "read the text (or ids) from a file, - for standard input", 0, 0, NULL},
-    {"--jsonl", CLI_TEXT, &tokenize_jsonl, "F", "every line of F is a JSON string (with --decode: an array of ids); one line out for each", 0, 0, NULL},
+    {"--jsonl", CLI_TEXT, &tokenize_jsonl, "F",
+     "every line of F is a JSON string (with --decode: an array of ids); one line out for each", 0, 0, NULL},
     {"--no-bos", CLI_FLAG, &tokenize_no_bos, NULL, "add no special tokens", 0, 0, NULL},
     {"--special", CLI_FLAG, &tokenize_special, NULL, "texts of special tokens become those tokens", 0, 0, NULL},
     {"--decode", CLI_FLAG, &tokenize_decode, NULL, "the way back: ids in, bytes out", 0, 0, NULL},
@@ -28,7 +29,8 @@ static int tokenize_encode_one(const spark_model *m, const char *text, size_t le
 {
     spark_err err = {0};
     spark_tokens t = {0};
-    const unsigned flags = (tokenize_no_bos ? 0u : SPARK_TOKENIZE_ADD) | (tokenize_special ? SPARK_TOKENIZE_SPECIAL : 0u);
+    const unsigned flags = (tokenize_no_bos ? 0u : SPARK_TOKENIZE_ADD) |
+                           (tokenize_special ? SPARK_TOKENIZE_SPECIAL : 0u);
     if (spark_model_tokenize(m, text, len, flags, &t, &err).code != SPARK_OK) return cli_fail("tokenize", &err, NULL);
     if (tokenize_json) cli_put(o, "{\"ids\":[", 8);
     tokenize_put_ids(o, &t, tokenize_json ? "," : " ");
@@ -44,8 +46,10 @@ static int tokenize_decode_one(const spark_model *m, const spark_tokens *t, bool
     spark_buffer b = {0};
     if (spark_model_detokenize(m, t->ids, t->n, &b, &err).code != SPARK_OK) return cli_fail("decode", &err, NULL);
     if (tokenize_json) cli_put(o, "{\"text\":", 8);
-    if (as_json || tokenize_json) cli_put_json(o, b.ptr, b.len);
-    else cli_put(o, b.ptr, b.len);
+    if (as_json || tokenize_json)
+        cli_put_json(o, b.ptr, b.len);
+    else
+        cli_put(o, b.ptr, b.len);
     if (tokenize_json) cli_put(o, "}", 1);
     if (as_json || tokenize_json) cli_put(o, "\n", 1);
     spark_buffer_free(&b);
@@ -75,10 +79,12 @@ static int tokenize_line(const spark_model *m, const char *line, size_t len, siz
     const bool usable = v && (tokenize_decode ? tokenize_line_ids(v, &t) : json_is_string(v));
     int code = CLI_FAILED;
     if (!usable)
-        fprintf(stderr, "spark: %s: line %zu is not a JSON %s%s%s\n", tokenize_jsonl, number, tokenize_decode ? "array of ids" : "string",
-                v ? "" : ": ", v ? "" : why.text);
-    else if (tokenize_decode) code = tokenize_decode_one(m, &t, true, o);
-    else code = tokenize_encode_one(m, json_string_value(v), json_string_length(v), o);
+        fprintf(stderr, "spark: %s: line %zu is not a JSON %s%s%s\n", tokenize_jsonl, number,
+                tokenize_decode ? "array of ids" : "string", v ? "" : ": ", v ? "" : why.text);
+    else if (tokenize_decode)
+        code = tokenize_decode_one(m, &t, true, o);
+    else
+        code = tokenize_encode_one(m, json_string_value(v), json_string_length(v), o);
     spark_tokens_free(&t);
     json_decref(v);
     return code;
@@ -112,15 +118,19 @@ static int tokenize_run(const cli_args *args)
 {
     const char *file = tokenize_jsonl ? tokenize_jsonl : tokenize_file;
     const bool has_text = args->n == 2 && strcmp(args->item[1], "-") != 0;
-    if (args->n < 1 || args->n > 2) return cli_usage("tokenize", "MODEL and at most one TEXT are expected; quote a text of several words");
-    if ((tokenize_jsonl && tokenize_file) || (file && args->n == 2)) return cli_usage("tokenize", "give one of TEXT, --file and --jsonl");
+    if (args->n < 1 || args->n > 2)
+        return cli_usage("tokenize", "MODEL and at most one TEXT are expected; quote a text of several words");
+    if ((tokenize_jsonl && tokenize_file) || (file && args->n == 2))
+        return cli_usage("tokenize", "give one of TEXT, --file and --jsonl");
     spark_model *m = NULL;
     cli_bytes in = {0};
     cli_out out = {0};
     int code = cli_open(args->item[0], &tokenize_model, true, &m);
     if (code == CLI_OK && !has_text && !cli_read_file(file ? file : "-", &in)) code = CLI_FAILED;
-    if (code == CLI_OK && tokenize_jsonl) code = tokenize_lines(m, &in, &out);
-    else if (code == CLI_OK) code = tokenize_text(m, has_text ? args->item[1] : in.ptr, has_text ? strlen(args->item[1]) : in.len, &out);
+    if (code == CLI_OK && tokenize_jsonl)
+        code = tokenize_lines(m, &in, &out);
+    else if (code == CLI_OK)
+        code = tokenize_text(m, has_text ? args->item[1] : in.ptr, has_text ? strlen(args->item[1]) : in.len, &out);
     const int written = cli_write(out.ptr, out.len); /* lines before a bad one stand */
     cli_out_free(&out);
     free(in.ptr);
@@ -132,9 +142,10 @@ const cli_command cli_command_tokenize = {
     .name = "tokenize",
     .args = "MODEL [TEXT]",
     .summary = "text to token ids, or ids to text",
-    .details = "Prints ids separated by one space. Works from the vocabulary alone, for any architecture. Special tokens\n"
-               "that the vocabulary asks for are added; special tokens inside the text are text unless --special is given.\n"
-               "Without TEXT, --file or --jsonl, standard input is read.",
+    .details =
+        "Prints ids separated by one space. Works from the vocabulary alone, for any architecture. Special tokens\n"
+        "that the vocabulary asks for are added; special tokens inside the text are text unless --special is given.\n"
+        "Without TEXT, --file or --jsonl, standard input is read.",
     .examples = "spark tokenize model.gguf \"Hello world\"\n"
                 "spark tokenize model.gguf --decode \"1 22557 1526\"\n"
                 "spark tokenize model.gguf --jsonl texts.jsonl --no-bos",

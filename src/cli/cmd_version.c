@@ -15,8 +15,11 @@ static int version_run(const cli_args *args)
     if (args->n) return cli_usage("version", "no arguments are expected");
     const char *cpu = spark_isa_name(spark_isa_best());
     if (version_json)
-        printf("{\"version\":\"%s\",\"build\":\"%s\",\"cpu\":\"%s\",\"numerics_profile\":%d}\n", spark_version(), spark_build_info(), cpu, SPARK_NUMERICS_PROFILE);
-    else printf("spark %s (%s), CPU level %s, numerics profile %d\n", spark_version(), spark_build_info(), cpu, SPARK_NUMERICS_PROFILE);
+        printf("{\"version\":\"%s\",\"build\":\"%s\",\"cpu\":\"%s\",\"numerics_profile\":%d}\n", spark_version(),
+               spark_build_info(), cpu, SPARK_NUMERICS_PROFILE);
+    else
+        printf("spark %s (%s), CPU level %s, numerics profile %d\n", spark_version(), spark_build_info(), cpu,
+               SPARK_NUMERICS_PROFILE);
     return CLI_OK;
 }
 

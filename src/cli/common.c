@@ -16,10 +16,7 @@
 
 /* ---- Messages ---- */
 
-static int common_exit_code(spark_code code)
-{
-    return code == SPARK_E_REFUSED ? CLI_REFUSED : CLI_FAILED;
-}
+static int common_exit_code(spark_code code) { return code == SPARK_E_REFUSED ? CLI_REFUSED : CLI_FAILED; }
 
 static bool common_bar; /* a progress bar stands on the current line of the terminal */
 
@@ -32,9 +29,12 @@ static void common_clear_bar(void)
 int cli_fail(const char *what, const spark_err *err, const char *todo)
 {
     char where[64] = "";
-    if (err->line) snprintf(where, sizeof where, " (line %u, column %u)", err->line, err->column);
-    else if (err->at != SPARK_ERR_NOWHERE && err->code == SPARK_E_FORMAT) snprintf(where, sizeof where, " (at byte %" PRIu64 ")", err->at);
-    else if (err->at != SPARK_ERR_NOWHERE) snprintf(where, sizeof where, " (at %" PRIu64 ")", err->at);
+    if (err->line)
+        snprintf(where, sizeof where, " (line %u, column %u)", err->line, err->column);
+    else if (err->at != SPARK_ERR_NOWHERE && err->code == SPARK_E_FORMAT)
+        snprintf(where, sizeof where, " (at byte %" PRIu64 ")", err->at);
+    else if (err->at != SPARK_ERR_NOWHERE)
+        snprintf(where, sizeof where, " (at %" PRIu64 ")", err->at);
     common_clear_bar();
     fprintf(stderr, "spark: %s: %s%s%s%s\n", what, err->text, where, todo ? "; " : "", todo ? todo : "");
     return common_exit_code(err->code);
@@ -76,8 +76,8 @@ bool cli_progress(void *what, uint64_t done, uint64_t total)
     }
     common_bar = true;
     const int filled = (int)(done * WIDTH / total);
-    fprintf(stderr, "\r%s [%.*s%.*s] %3d%%", (const char *)what, filled, "##############################", WIDTH - filled,
-            "                              ", (int)(done * 100 / total));
+    fprintf(stderr, "\r%s [%.*s%.*s] %3d%%", (const char *)what, filled, "##############################",
+            WIDTH - filled, "                              ", (int)(done * 100 / total));
     return true;
 }
 
@@ -106,7 +106,10 @@ static bool common_read_all(FILE *f, const char *path, cli_bytes *out)
         cap *= 2;
     }
     if (!ptr || ferror(f) || len > SPARK_MAX_TEXT) {
-        fprintf(stderr, "spark: cannot read '%s': %s\n", path, !ptr ? "no memory" : len > SPARK_MAX_TEXT ? "it is over 1 GiB" : strerror(errno));
+        fprintf(stderr, "spark: cannot read '%s': %s\n", path,
+                !ptr                   ? "no memory"
+                : len > SPARK_MAX_TEXT ? "it is over 1 GiB"
+                                       : strerror(errno));
         free(ptr);
         return false;
     }
@@ -152,8 +155,9 @@ bool cli_parse_ids(const char *command, const char *text, spark_tokens *out)
 bool cli_check_utf8(const char *command, const char *what, const char *text, size_t len)
 {
     const size_t valid = spark_utf8_valid_prefix((const uint8_t *)text, len, SIZE_MAX);
-    if (valid < len) fprintf(stderr, "spark: %s: %s is not UTF-8 (at byte %zu)%s\n", command, what, valid,
-                             strcmp(command, "run") == 0 ? "; --raw takes bytes as they are" : "");
+    if (valid < len)
+        fprintf(stderr, "spark: %s: %s is not UTF-8 (at byte %zu)%s\n", command, what, valid,
+                strcmp(command, "run") == 0 ? "; --raw takes bytes as they are" : "");
     return valid == len;
 }
 
@@ -189,14 +193,19 @@ int cli_open(const char *path, const cli_model_options *o, bool vocab_only, spar
     options.vocab_only = vocab_only;
     const char *wish = getenv("SPARK_CPU"); /* kern takes an unknown level for scalar: here it is a mistake */
     if (wish && *wish && spark_isa_by_name(wish) < 0) {
-        fprintf(stderr, "spark: SPARK_CPU is '%s', which is no CPU level; 'spark version' tells the best of this machine\n", wish);
+        fprintf(stderr,
+                "spark: SPARK_CPU is '%s', which is no CPU level; 'spark version' tells the best of this machine\n",
+                wish);
         return CLI_FAILED;
     }
     if (path && !cli_is_file(path) && !strchr(path, '/') && !strchr(path, '.')) {
-        fprintf(stderr, "spark: no file '%s', and names of a model store are not supported yet; give the path of a GGUF file\n", path);
+        fprintf(stderr,
+                "spark: no file '%s', and names of a model store are not supported yet; give the path of a GGUF file\n",
+                path);
         return CLI_FAILED;
     }
-    const spark_status s = path ? spark_model_open(out, path, &options, &err) : spark_model_open_embedded(out, &options, &err);
+    const spark_status s = path ? spark_model_open(out, path, &options, &err)
+                                : spark_model_open_embedded(out, &options, &err);
     return s.code == SPARK_OK ? CLI_OK : cli_fail(path ? path : "embedded model", &err, NULL);
 }
 

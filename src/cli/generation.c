@@ -63,6 +63,7 @@ static void generation_interrupt(int sig)
 void cli_interrupt_cancels(spark_session *s)
 {
     atomic_store(&generation_session, s);
-    struct sigaction action = {.sa_handler = s ? generation_interrupt : SIG_DFL, .sa_flags = SA_RESTART}; /* writes go on */
+    struct sigaction action = {.sa_handler = s ? generation_interrupt : SIG_DFL,
+                               .sa_flags = SA_RESTART}; /* writes go on */
     sigaction(SIGINT, &action, NULL);
 }

@@ -17,8 +17,10 @@ const cli_command *cli_find_command(const char *name)
 
 void cli_help_all(FILE *out)
 {
-    fprintf(out, "spark %s - language models on your own CPU: same bytes, nothing leaves the machine\n\n"
-                 "Usage: spark COMMAND [OPTIONS] [ARGUMENTS]\n\nCommands:\n", spark_version());
+    fprintf(out,
+            "spark %s - language models on your own CPU: same bytes, nothing leaves the machine\n\n"
+            "Usage: spark COMMAND [OPTIONS] [ARGUMENTS]\n\nCommands:\n",
+            spark_version());
     for (const cli_command *const *c = cli_commands; *c; c++) fprintf(out, "  %-11s %s\n", (*c)->name, (*c)->summary);
     fprintf(out, "\nA MODEL is a GGUF file; without one, commands use the small model inside this program.\n"
                  "'spark COMMAND --help' tells more. Try: spark run \"Once upon a time\"\n"
@@ -58,9 +60,12 @@ static void man_text(const char *text, FILE *out)
 {
     for (const char *at = text; *at; at++) {
         if ((*at == '.' || *at == '\'') && (at == text || at[-1] == '\n')) fputs("\\&", out);
-        if (*at == '\\') fputs("\\e", out);
-        else if (*at == '-') fputs("\\-", out);
-        else fputc(*at, out);
+        if (*at == '\\')
+            fputs("\\e", out);
+        else if (*at == '-')
+            fputs("\\-", out);
+        else
+            fputc(*at, out);
     }
 }
 
@@ -105,7 +110,9 @@ static void man_command(const cli_command *c, FILE *out)
     man_options(c, out);
     fputs(".SH EXAMPLES\n.nf\n", out);
     man_text(c->examples, out);
-    fputs("\n.fi\n.SH EXIT STATUS\n0 done, 1 failed, 2 wrong usage, 3 refused by policy.\n.SH SEE ALSO\n.BR spark (1)\n", out);
+    fputs(
+        "\n.fi\n.SH EXIT STATUS\n0 done, 1 failed, 2 wrong usage, 3 refused by policy.\n.SH SEE ALSO\n.BR spark (1)\n",
+        out);
 }
 
 void cli_man_page(const cli_command *c, FILE *out)
@@ -115,14 +122,18 @@ void cli_man_page(const cli_command *c, FILE *out)
         return;
     }
     man_head("spark", "language models on your own CPU", out);
-    fputs(".B spark\n.I COMMAND\n[OPTIONS] [ARGUMENTS]\n.SH DESCRIPTION\nSPARK runs language models (GGUF files) on ordinary CPUs. "
+    fputs(".B spark\n.I COMMAND\n[OPTIONS] [ARGUMENTS]\n.SH DESCRIPTION\nSPARK runs language models (GGUF files) on "
+          "ordinary CPUs. "
           "Results are the same bytes for any number of threads and any CPU; nothing is ever downloaded or sent.\n"
-          "Results go to standard output, everything else to standard error.\n.SH COMMANDS\n", out);
+          "Results go to standard output, everything else to standard error.\n.SH COMMANDS\n",
+          out);
     for (const cli_command *const *each = cli_commands; *each; each++) {
         fprintf(out, ".TP\n.BR spark\\-%s (1)\n", (*each)->name);
         man_text((*each)->summary, out);
         fputc('\n', out);
     }
-    fputs(".SH ENVIRONMENT\n.TP\n.B SPARK_CPU\nThe highest CPU level to use (scalar, avx2, avx512, neon, ...). It never changes a result.\n"
-          ".SH EXIT STATUS\n0 done, 1 failed, 2 wrong usage, 3 refused by policy.\n", out);
+    fputs(".SH ENVIRONMENT\n.TP\n.B SPARK_CPU\nThe highest CPU level to use (scalar, avx2, avx512, neon, ...). It "
+          "never changes a result.\n"
+          ".SH EXIT STATUS\n0 done, 1 failed, 2 wrong usage, 3 refused by policy.\n",
+          out);
 }

@@ -40,7 +40,14 @@ void cli_putf(cli_out *o, const char *fmt, ...)
 
 static void out_escape(cli_out *o, unsigned char c)
 {
-    static const char short_form[] = "\b" "b\t" "t\n" "n\f" "f\r" "r\"" "\"\\" "\\";
+    static const char short_form[] = "\b"
+                                     "b\t"
+                                     "t\n"
+                                     "n\f"
+                                     "f\r"
+                                     "r\""
+                                     "\"\\"
+                                     "\\";
     for (const char *s = short_form; *s; s += 2)
         if ((unsigned char)*s == c) {
             const char pair[2] = {'\\', s[1]};
@@ -56,9 +63,12 @@ void cli_put_json(cli_out *o, const char *text, size_t len)
     for (size_t i = 0; i < len;) {
         uint32_t cp = 0;
         const size_t n = spark_utf8_decode((const uint8_t *)text + i, len - i, &cp);
-        if (n == 0) cli_put(o, "\xef\xbf\xbd", 3);
-        else if (cp < 0x20 || cp == '"' || cp == '\\') out_escape(o, (unsigned char)cp);
-        else cli_put(o, text + i, n);
+        if (n == 0)
+            cli_put(o, "\xef\xbf\xbd", 3);
+        else if (cp < 0x20 || cp == '"' || cp == '\\')
+            out_escape(o, (unsigned char)cp);
+        else
+            cli_put(o, text + i, n);
         i += n ? n : 1;
     }
     cli_put(o, "\"", 1);

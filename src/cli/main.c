@@ -20,21 +20,24 @@ static int main_help(int argc, char **argv)
         fprintf(stderr, "spark: unknown command '%s'; 'spark --help' lists them\n", argv[0]);
         return CLI_USAGE;
     }
-    if (c) cli_help_command(c, stdout);
-    else cli_help_all(stdout);
+    if (c)
+        cli_help_command(c, stdout);
+    else
+        cli_help_all(stdout);
     return cli_flush();
 }
 
 int main(int argc, char **argv)
 {
-    static cli_args args; /* large, and needed once */
+    static cli_args args;     /* large, and needed once */
     signal(SIGPIPE, SIG_IGN); /* a reader that left is an error of the write, said in one line */
     if (argc < 2) {
         cli_help_all(stderr);
         return CLI_USAGE;
     }
     const char *name = argv[1];
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) return main_help(argc - 2, argv + 2);
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0)
+        return main_help(argc - 2, argv + 2);
     if (strcmp(name, "man") == 0) return main_man(argc - 2, argv + 2);
     const cli_command *c = strcmp(name, "--version") == 0 ? &cli_command_version : cli_find_command(name);
     if (!c) {

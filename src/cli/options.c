@@ -41,9 +41,12 @@ static int options_set_number(const cli_command *c, const cli_option *o, const c
     if (whole) real = (double)integer;
     if (o->kind != CLI_U64 && (real < o->min || real > o->max))
         return cli_usage(c->name, "%s is %s: %.12g to %.12g is allowed", o->name, text, o->min, o->max);
-    if (o->kind == CLI_U32) *(uint32_t *)o->value = (uint32_t)integer;
-    else if (o->kind == CLI_U64) *(uint64_t *)o->value = integer;
-    else *(float *)o->value = (float)real;
+    if (o->kind == CLI_U32)
+        *(uint32_t *)o->value = (uint32_t)integer;
+    else if (o->kind == CLI_U64)
+        *(uint64_t *)o->value = integer;
+    else
+        *(float *)o->value = (float)real;
     return CLI_OK;
 }
 
@@ -69,7 +72,8 @@ static int options_set(const cli_command *c, const cli_option *o, const char *te
     case CLI_CHOICE: return options_set_choice(c, o, text);
     case CLI_TEXTS: {
         cli_texts *list = o->value;
-        if (list->n == CLI_MAX_TEXTS) return cli_usage(c->name, "%s may be given at most %d times", o->name, CLI_MAX_TEXTS);
+        if (list->n == CLI_MAX_TEXTS)
+            return cli_usage(c->name, "%s may be given at most %d times", o->name, CLI_MAX_TEXTS);
         list->item[list->n++] = text;
         return CLI_OK;
     }

@@ -210,8 +210,8 @@ float spark_sampler_logprobs(spark_sampler *s, const float *logits, uint32_t id,
 
 static bool sampling_in(float x, float lo, float hi) { return x >= lo && x <= hi; } /* false for NaN */
 
-spark_status spark_sampling_check(const spark_sampling *p, const spark_logit_bias *bias, size_t n_bias, uint32_t n_vocab,
-                                  spark_err *err)
+spark_status spark_sampling_check(const spark_sampling *p, const spark_logit_bias *bias, size_t n_bias,
+                                  uint32_t n_vocab, spark_err *err)
 {
     const struct {
         const char *name;
@@ -234,14 +234,16 @@ spark_status spark_sampling_check(const spark_sampling *p, const spark_logit_bia
     };
     for (size_t i = 0; i < SPARK_COUNT(rows); i++)
         SPARK_CHECK(sampling_in(rows[i].value, rows[i].lo, rows[i].hi), err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
-                    "%s is %g: %g to %g is allowed", rows[i].name, (double)rows[i].value, (double)rows[i].lo, (double)rows[i].hi);
-    SPARK_CHECK(n_bias <= SPARK_MAX_LOGIT_BIAS, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "%zu logit biases: at most %u are allowed",
-                n_bias, SPARK_MAX_LOGIT_BIAS);
+                    "%s is %g: %g to %g is allowed", rows[i].name, (double)rows[i].value, (double)rows[i].lo,
+                    (double)rows[i].hi);
+    SPARK_CHECK(n_bias <= SPARK_MAX_LOGIT_BIAS, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
+                "%zu logit biases: at most %u are allowed", n_bias, SPARK_MAX_LOGIT_BIAS);
     for (size_t i = 0; i < n_bias; i++) {
-        SPARK_CHECK(bias[i].id < n_vocab, err, SPARK_E_ARGUMENT, i, "logit bias for token %u, but the vocabulary has %u tokens",
-                    bias[i].id, n_vocab);
-        SPARK_CHECK(bias[i].bias == -__builtin_inff() || sampling_in(bias[i].bias, -1e6f, 1e6f), err, SPARK_E_ARGUMENT, i,
-                    "logit bias of token %u is %g: -1e6 to 1e6, or -inf, is allowed", bias[i].id, (double)bias[i].bias);
+        SPARK_CHECK(bias[i].id < n_vocab, err, SPARK_E_ARGUMENT, i,
+                    "logit bias for token %u, but the vocabulary has %u tokens", bias[i].id, n_vocab);
+        SPARK_CHECK(bias[i].bias == -__builtin_inff() || sampling_in(bias[i].bias, -1e6f, 1e6f), err, SPARK_E_ARGUMENT,
+                    i, "logit bias of token %u is %g: -1e6 to 1e6, or -inf, is allowed", bias[i].id,
+                    (double)bias[i].bias);
     }
     return SPARK_SUCCESS;
 }
@@ -249,7 +251,8 @@ spark_status spark_sampling_check(const spark_sampling *p, const spark_logit_bia
 size_t spark_sampler_bytes(uint32_t n_vocab, uint32_t n_ctx)
 {
     const size_t each = 64; /* alignment and red zone of one of the nine blocks */
-    return sizeof(spark_sampler) + n_vocab * (5 * sizeof(float) + 2 * sizeof(uint64_t) + sizeof(uint32_t)) + n_ctx * sizeof(uint32_t) + 9 * each;
+    return sizeof(spark_sampler) + n_vocab * (5 * sizeof(float) + 2 * sizeof(uint64_t) + sizeof(uint32_t)) +
+           n_ctx * sizeof(uint32_t) + 9 * each;
 }
 
 spark_status spark_sampler_create(spark_sampler **out, const spark_kern *kern, uint32_t n_vocab, uint32_t n_ctx,

@@ -13,7 +13,8 @@ typedef struct spark_sampler spark_sampler;
 /* Work space for n_vocab logits and up to n_ctx tokens of history, in arena a. `breaks[id]` (n_vocab bytes, borrowed, may
  * be NULL) marks the tokens that end a repetition for dry. */
 SPARK_MUST_CHECK spark_status spark_sampler_create(spark_sampler **out, const spark_kern *kern, uint32_t n_vocab,
-                                                   uint32_t n_ctx, const uint8_t *breaks, spark_arena *a, spark_err *err);
+                                                   uint32_t n_ctx, const uint8_t *breaks, spark_arena *a,
+                                                   spark_err *err);
 
 /* Bytes that create takes from the arena, for the plan. */
 size_t spark_sampler_bytes(uint32_t n_vocab, uint32_t n_ctx);

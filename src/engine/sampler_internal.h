@@ -15,12 +15,12 @@ struct spark_sampler {
     const spark_kern *kern;
     uint32_t n_vocab, n_ctx;
     const uint8_t *breaks;
-    float *logits;           /* [n_vocab] the copy that bias and penalties change */
-    uint64_t *keys, *spare;  /* [n_vocab] sort keys: order of the logit above, id below */
-    sampler_list list;       /* [n_vocab] */
-    float *score;            /* [n_vocab] second order of typical_p */
-    uint32_t *runs;          /* [n_ctx] lengths of repetitions for dry */
-    uint32_t *counts;        /* [n_vocab] occurrences for penalties; zero between draws */
+    float *logits;          /* [n_vocab] the copy that bias and penalties change */
+    uint64_t *keys, *spare; /* [n_vocab] sort keys: order of the logit above, id below */
+    sampler_list list;      /* [n_vocab] */
+    float *score;           /* [n_vocab] second order of typical_p */
+    uint32_t *runs;         /* [n_ctx] lengths of repetitions for dry */
+    uint32_t *counts;       /* [n_vocab] occurrences for penalties; zero between draws */
 };
 
 /* Bias and penalties: they change s->logits. */

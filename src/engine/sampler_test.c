@@ -18,12 +18,19 @@ static spark_sampler *sampler_make(spark_arena **a, uint32_t n_vocab, const uint
 
 static spark_sampling sampling_plain(void)
 {
-    return (spark_sampling){.temperature = 1, .top_p = 1, .typical_p = 1, .top_n_sigma = -1, .repeat_penalty = 1, .dry_base = 1.75f,
-                            .dynatemp_exponent = 1, .xtc_threshold = 0.1f};
+    return (spark_sampling){.temperature = 1,
+                            .top_p = 1,
+                            .typical_p = 1,
+                            .top_n_sigma = -1,
+                            .repeat_penalty = 1,
+                            .dry_base = 1.75f,
+                            .dynatemp_exponent = 1,
+                            .xtc_threshold = 0.1f};
 }
 
 /* How often each token is drawn over `draws` seeds. */
-static void sampler_count(spark_sampler *s, spark_sampling p, const float *logits, uint32_t n, uint32_t draws, uint32_t *count)
+static void sampler_count(spark_sampler *s, spark_sampling p, const float *logits, uint32_t n, uint32_t draws,
+                          uint32_t *count)
 {
     const uint32_t history[1] = {0};
     memset(count, 0, n * sizeof *count);
@@ -36,7 +43,8 @@ static void sampler_count(spark_sampler *s, spark_sampling p, const float *logit
 static void test_philox_gives_the_published_numbers(void **state)
 {
     (void)state;
-    const uint32_t zero[4] = {0}, ones[4] = {~0u, ~0u, ~0u, ~0u}, expect0[4] = {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
+    const uint32_t zero[4] = {0}, ones[4] = {~0u, ~0u, ~0u, ~0u},
+                   expect0[4] = {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
                    expect1[4] = {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd};
     uint32_t out[4];
     spark_philox(zero, zero, out);
@@ -85,10 +93,23 @@ static void test_each_filter_keeps_what_it_defines(void **state)
     } cases[] = {
         {"top_k", {.temperature = 1, .top_p = 1, .typical_p = 1, .repeat_penalty = 1, .top_k = 2}, 1 << 1 | 1 << 2},
         {"top_p", {.temperature = 1, .top_p = 0.69f, .typical_p = 1, .repeat_penalty = 1}, 1 << 1 | 1 << 2},
-        {"top_p above", {.temperature = 1, .top_p = 0.71f, .typical_p = 1, .repeat_penalty = 1}, 1 << 1 | 1 << 2 | 1 << 3},
-        {"min_p", {.temperature = 1, .top_p = 1, .typical_p = 1, .repeat_penalty = 1, .min_p = 0.3f}, 1 << 1 | 1 << 2 | 1 << 3},
-        {"min_keep", {.temperature = 1, .top_p = 1, .typical_p = 1, .repeat_penalty = 1, .min_p = 0.9f, .min_keep = 2}, 1 << 1 | 1 << 2},
-        {"xtc", {.temperature = 1, .top_p = 1, .typical_p = 1, .repeat_penalty = 1, .xtc_probability = 1, .xtc_threshold = 0.14f}, 1 << 3 | 1 << 4 | 1},
+        {"top_p above",
+         {.temperature = 1, .top_p = 0.71f, .typical_p = 1, .repeat_penalty = 1},
+         1 << 1 | 1 << 2 | 1 << 3},
+        {"min_p",
+         {.temperature = 1, .top_p = 1, .typical_p = 1, .repeat_penalty = 1, .min_p = 0.3f},
+         1 << 1 | 1 << 2 | 1 << 3},
+        {"min_keep",
+         {.temperature = 1, .top_p = 1, .typical_p = 1, .repeat_penalty = 1, .min_p = 0.9f, .min_keep = 2},
+         1 << 1 | 1 << 2},
+        {"xtc",
+         {.temperature = 1,
+          .top_p = 1,
+          .typical_p = 1,
+          .repeat_penalty = 1,
+          .xtc_probability = 1,
+          .xtc_threshold = 0.14f},
+         1 << 3 | 1 << 4 | 1},
         {"typical", {.temperature = 1, .top_p = 1, .typical_p = 0.2f, .repeat_penalty = 1}, 1 << 2},
     };
     for (size_t c = 0; c < SPARK_COUNT(cases); c++) {

@@ -10,13 +10,14 @@
 spark_status spark_stops_create(spark_stops *out, const spark_bytes *stops, size_t n, size_t max_piece, spark_arena *a,
                                 spark_err *err)
 {
-    SPARK_CHECK(n <= SPARK_MAX_STOPS, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "%zu stop strings: at most %u are allowed", n,
-                SPARK_MAX_STOPS);
+    SPARK_CHECK(n <= SPARK_MAX_STOPS, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "%zu stop strings: at most %u are allowed",
+                n, SPARK_MAX_STOPS);
     spark_stops s = {.n = n};
     for (size_t i = 0; i < n; i++) {
         SPARK_CHECK(stops[i].len >= 1 && stops[i].len <= SPARK_MAX_STOP_BYTES, err, SPARK_E_ARGUMENT, i,
                     "stop string %zu has %zu bytes: 1 to %u are allowed", i + 1, stops[i].len, SPARK_MAX_STOP_BYTES);
-        SPARK_CHECK(spark_utf8_is_valid(stops[i].ptr, stops[i].len), err, SPARK_E_ARGUMENT, i, "stop string %zu is not UTF-8", i + 1);
+        SPARK_CHECK(spark_utf8_is_valid(stops[i].ptr, stops[i].len), err, SPARK_E_ARGUMENT, i,
+                    "stop string %zu is not UTF-8", i + 1);
         if (stops[i].len > s.longest) s.longest = stops[i].len;
     }
     s.cap = s.longest + SPARK_UTF8_MAX + max_piece;
@@ -69,7 +70,8 @@ bool spark_stops_push(spark_stops *s, spark_bytes piece, spark_bytes *ready)
     size_t keep = 0;
     if (!stopped) {
         keep = stops_prefix_tail(s);
-        const size_t cut = spark_utf8_incomplete_tail(s->held, s->len - keep); /* never half a character before a tail */
+        const size_t cut = spark_utf8_incomplete_tail(s->held,
+                                                      s->len - keep); /* never half a character before a tail */
         keep += cut;
     }
     s->shown = stopped ? at : s->len - keep;

@@ -12,7 +12,7 @@
 typedef struct spark_stops {
     spark_bytes *stops; /* [n], borrowed */
     size_t n, longest;
-    uint8_t *held; /* [cap] bytes that wait, then room for one piece */
+    uint8_t *held;          /* [cap] bytes that wait, then room for one piece */
     size_t len, cap, shown; /* bytes held; their room; how many of them the last call handed out */
 } spark_stops;
 

@@ -14,8 +14,8 @@
 
 typedef enum spark_isa {
     SPARK_ISA_SCALAR,
-    SPARK_ISA_AVX2,    /* AVX2 + FMA + F16C */
-    SPARK_ISA_AVX512,  /* + AVX-512 F, BW, VL, DQ, VNNI */
+    SPARK_ISA_AVX2,   /* AVX2 + FMA + F16C */
+    SPARK_ISA_AVX512, /* + AVX-512 F, BW, VL, DQ, VNNI */
     SPARK_ISA_NEON,
     SPARK_ISA_DOTPROD, /* + dotprod */
     SPARK_ISA_I8MM,    /* + i8mm */
@@ -24,8 +24,8 @@ typedef enum spark_isa {
 
 const char *spark_isa_name(spark_isa isa); /* "scalar", "avx2", "avx512", "neon", "dotprod", "i8mm" */
 int spark_isa_by_name(const char *name);   /* any case; -1 if there is no such level */
-spark_isa spark_isa_best(void);            /* the best of this CPU that was built, at most SPARK_CPU of the environment */
-int spark_isa_has(spark_isa isa);          /* whether this CPU and build can run it */
+spark_isa spark_isa_best(void);   /* the best of this CPU that was built, at most SPARK_CPU of the environment */
+int spark_isa_has(spark_isa isa); /* whether this CPU and build can run it */
 
 /* ---- Packed weights -------------------------------------------------------------------------------------------- */
 
@@ -60,14 +60,14 @@ size_t spark_act_bytes(spark_type type, uint32_t n_cols);
 
 typedef struct spark_matmul_args {
     const spark_matrix *w;
-    uint32_t panel_begin, panel_end;    /* the share of this call */
-    const uint8_t *acts;                /* [n_tokens] rows from `quantize`, act_stride bytes apart, 64-byte aligned */
+    uint32_t panel_begin, panel_end; /* the share of this call */
+    const uint8_t *acts;             /* [n_tokens] rows from `quantize`, act_stride bytes apart, 64-byte aligned */
     size_t act_stride;
-    uint32_t n_tokens;                  /* >= 1 */
-    float *out;                         /* out[t * out_stride + row]; rows >= n_rows are not written */
-    size_t out_stride;                  /* in floats */
-    const float *bias;                  /* [n_rows] added after the chain, or NULL */
-    void *scratch;                      /* of this thread: spark_matmul_scratch bytes, 64-byte aligned */
+    uint32_t n_tokens; /* >= 1 */
+    float *out;        /* out[t * out_stride + row]; rows >= n_rows are not written */
+    size_t out_stride; /* in floats */
+    const float *bias; /* [n_rows] added after the chain, or NULL */
+    void *scratch;     /* of this thread: spark_matmul_scratch bytes, 64-byte aligned */
 } spark_matmul_args;
 
 /* Scratch bytes a thread needs for products with n_cols columns and up to n_tokens tokens. */
@@ -87,17 +87,17 @@ size_t spark_kv_block_bytes(spark_kv_type type, uint32_t head_dim_k, uint32_t he
 typedef struct spark_attn_args {
     spark_kv_type type;
     uint32_t head_dim_k, head_dim_v;
-    const uint8_t *const *blocks;       /* blocks[i] holds positions [128 i, 128 i + 128) of this layer and head */
+    const uint8_t *const *blocks; /* blocks[i] holds positions [128 i, 128 i + 128) of this layer and head */
     uint32_t n_rows;
-    const float *q;                     /* row r at q + q_offset[r], head_dim_k floats, rotated */
+    const float *q; /* row r at q + q_offset[r], head_dim_k floats, rotated */
     const size_t *q_offset;
-    float *out;                         /* row r at out + out_offset[r], head_dim_v floats */
+    float *out; /* row r at out + out_offset[r], head_dim_v floats */
     const size_t *out_offset;
-    const uint32_t *first, *last;       /* row r sees positions first[r]..last[r], both included */
-    float scale;                        /* multiplies a score */
-    float softcap;                      /* 0 = none; else cap * tanh(score / cap) */
-    const float *sink;                  /* [n_rows] or NULL: one more, last block (m = sink, l = 1, o = 0) */
-    void *scratch;                      /* of this thread: spark_attn_scratch bytes, 64-byte aligned */
+    const uint32_t *first, *last; /* row r sees positions first[r]..last[r], both included */
+    float scale;                  /* multiplies a score */
+    float softcap;                /* 0 = none; else cap * tanh(score / cap) */
+    const float *sink;            /* [n_rows] or NULL: one more, last block (m = sink, l = 1, o = 0) */
+    void *scratch;                /* of this thread: spark_attn_scratch bytes, 64-byte aligned */
 } spark_attn_args;
 
 size_t spark_attn_scratch(uint32_t head_dim_k, uint32_t head_dim_v, uint32_t n_rows);
@@ -120,12 +120,12 @@ typedef struct spark_kern {
     void (*rms_norm)(float *out, const float *x, const float *w, uint32_t n, float eps);
     /* out = (x - mean) * (1 / sqrt(var + eps)) * w + b (b may be NULL); var of the differences; out may be x. */
     void (*layer_norm)(float *out, const float *x, const float *w, const float *b, uint32_t n, float eps);
-    void (*add)(float *y, const float *x, uint32_t n);                   /* y += x */
-    void (*scale)(float *x, float s, uint32_t n);                        /* x *= s */
-    void (*axpy)(float *y, float w, const float *x, uint32_t n);         /* y = fma(w, x, y) */
-    void (*silu_mul)(float *g, const float *u, uint32_t n);              /* g = g / (1 + exp(-g)) * u */
-    void (*gelu_mul)(float *g, const float *u, uint32_t n);              /* g = gelu_tanh(g) * u */
-    void (*softcap)(float *x, float cap, uint32_t n);                    /* x = cap * tanh(x / cap) */
+    void (*add)(float *y, const float *x, uint32_t n);           /* y += x */
+    void (*scale)(float *x, float s, uint32_t n);                /* x *= s */
+    void (*axpy)(float *y, float w, const float *x, uint32_t n); /* y = fma(w, x, y) */
+    void (*silu_mul)(float *g, const float *u, uint32_t n);      /* g = g / (1 + exp(-g)) * u */
+    void (*gelu_mul)(float *g, const float *u, uint32_t n);      /* g = gelu_tanh(g) * u */
+    void (*softcap)(float *x, float cap, uint32_t n);            /* x = cap * tanh(x / cap) */
     /* Softmax in place with the 32-lane sum by index; returns the maximum. */
     float (*softmax)(float *x, uint32_t n);
     /* Rotates pairs of the first rot_dim elements of each of n_heads heads (head_dim apart) by cos/sin[rot_dim / 2].
@@ -149,9 +149,9 @@ void spark_kern_init(spark_kern *k, spark_isa isa);
 
 /* ---- Scalar functions with defined bits ------------------------------------------------------------------------ */
 
-float spark_expf(float x);  /* exp(x < -87) = +0; at most 1 ulp off */
+float spark_expf(float x); /* exp(x < -87) = +0; at most 1 ulp off */
 float spark_tanhf(float x);
-float spark_logf(float x);  /* x > 0 */
+float spark_logf(float x); /* x > 0 */
 float spark_erff(float x);
 
 /* Double functions for tables made at load: only + - * / and comparisons, so equal bits everywhere. Within 2 ulp. */

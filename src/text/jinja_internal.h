@@ -77,7 +77,7 @@ SPARK_MUST_CHECK spark_status spark__j_lex(spark_bytes src, spark_arena *a, spar
  * like spark_fail, so that compilers and analysers see that it is never OK. */
 void spark__j_err_at(spark_err *err, spark_bytes src, size_t at, spark_code code, const char *fmt, ...)
     SPARK_PRINTF(5, 6);
-#define spark__j_fail_at(err, src, at, code, ...)                                                                     \
+#define spark__j_fail_at(err, src, at, code, ...)                                                                      \
     ((void)(spark__j_err_at((err), (src), (at), (code), __VA_ARGS__)), (spark_status){(code)})
 
 /* ---- values -------------------------------------------------------------------------------------------------- */
@@ -275,7 +275,7 @@ typedef struct j_parser {
 } j_parser;
 
 void spark__j_parse_err(j_parser *p, const j_token *at, const char *fmt, ...) SPARK_PRINTF(3, 4);
-#define spark__j_parse_fail(p, at, ...)                                                                               \
+#define spark__j_parse_fail(p, at, ...)                                                                                \
     ((void)(spark__j_parse_err((p), (at), __VA_ARGS__)), (spark_status){SPARK_E_FORMAT})
 SPARK_MUST_CHECK spark_status spark__j_parse_enter(j_parser *p);
 SPARK_MUST_CHECK spark_status spark__j_parse_expect(j_parser *p, j_tok type, const char *what);

@@ -17,7 +17,8 @@
 typedef struct spark_template spark_template;
 
 /* Compiles; the result and all it needs lie in `a` (the source is copied). */
-SPARK_MUST_CHECK spark_status spark_template_compile(spark_template **out, spark_bytes source, spark_arena *a, spark_err *err);
+SPARK_MUST_CHECK spark_status spark_template_compile(spark_template **out, spark_bytes source, spark_arena *a,
+                                                     spark_err *err);
 
 /* One piece of a rendering. `trusted` is true for the template's own text and for the variables whose names end in
  * "_token" (bos_token, eos_token: the model's own), false for what came out of strings, keys, lists or objects of any

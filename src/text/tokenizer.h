@@ -30,14 +30,15 @@ SPARK_MUST_CHECK spark_status spark_text_append(spark_text *t, spark_bytes b, sp
 void spark_text_free(spark_text *t);
 
 typedef enum spark_encode_flags {
-    SPARK_ENCODE_SPECIAL = 1,    /* texts of special (control) tokens inside the text become those tokens */
-    SPARK_ENCODE_ADD = 2,        /* add what the vocabulary asks for: BOS, EOS, CLS, SEP */
-    SPARK_ENCODE_CONTINUE = 4,   /* the text goes on after earlier tokens: no space prefix (SPM) */
+    SPARK_ENCODE_SPECIAL = 1,  /* texts of special (control) tokens inside the text become those tokens */
+    SPARK_ENCODE_ADD = 2,      /* add what the vocabulary asks for: BOS, EOS, CLS, SEP */
+    SPARK_ENCODE_CONTINUE = 4, /* the text goes on after earlier tokens: no space prefix (SPM) */
 } spark_encode_flags;
 
 /* Builds the tokenizer from tokenizer.* keys alone. The heads behind `g` must outlive it. Everything else is in `a`.
  * Errors name the key; an unknown tokenizer.ggml.model or .pre is SPARK_E_UNSUPPORTED and names it. */
-SPARK_MUST_CHECK spark_status spark_tokenizer_load(spark_tokenizer **out, const spark_gguf *g, spark_arena *a, spark_err *err);
+SPARK_MUST_CHECK spark_status spark_tokenizer_load(spark_tokenizer **out, const spark_gguf *g, spark_arena *a,
+                                                   spark_err *err);
 
 /* Appends the ids of `text` (any bytes; invalid UTF-8 goes through the byte tokens or the unknown token, as the family
  * does) to *out. On error *out has its old length. */
@@ -52,8 +53,9 @@ typedef struct spark_run {
 
 /* Encodes a rendered chat as one text: split into words across the runs as if there were none, but the text of a control
  * token becomes that token only where it lies wholly in trusted runs. The runs cover the text in order. Adds no BOS. */
-SPARK_MUST_CHECK spark_status spark_tokenizer_encode_runs(const spark_tokenizer *t, spark_bytes text, const spark_run *runs,
-                                                          size_t n_runs, spark_ids *out, spark_err *err);
+SPARK_MUST_CHECK spark_status spark_tokenizer_encode_runs(const spark_tokenizer *t, spark_bytes text,
+                                                          const spark_run *runs, size_t n_runs, spark_ids *out,
+                                                          spark_err *err);
 
 /* Decodes a whole sequence: drops the space that SPM puts first and the special tokens that ADD would have added.
  * An id outside the vocabulary is an error at its index. */
@@ -66,10 +68,10 @@ SPARK_MUST_CHECK spark_status spark_tokenizer_decode(const spark_tokenizer *t, c
 spark_bytes spark_tokenizer_piece(const spark_tokenizer *t, uint32_t id, bool special, uint8_t *buf);
 
 uint32_t spark_tokenizer_n_vocab(const spark_tokenizer *t);
-const char *spark_tokenizer_model(const spark_tokenizer *t); /* "llama", "gpt2", "bert" */
+const char *spark_tokenizer_model(const spark_tokenizer *t);              /* "llama", "gpt2", "bert" */
 spark_bytes spark_tokenizer_token(const spark_tokenizer *t, uint32_t id); /* as it stands in the file */
-bool spark_tokenizer_is_special(const spark_tokenizer *t, uint32_t id);  /* control or unknown */
-bool spark_tokenizer_is_eog(const spark_tokenizer *t, uint32_t id);      /* ends a generation: EOS, EOT, EOM and their kin */
+bool spark_tokenizer_is_special(const spark_tokenizer *t, uint32_t id);   /* control or unknown */
+bool spark_tokenizer_is_eog(const spark_tokenizer *t, uint32_t id); /* ends a generation: EOS, EOT, EOM and their kin */
 
 #define SPARK_TOKEN_NONE UINT32_MAX
 uint32_t spark_tokenizer_bos(const spark_tokenizer *t); /* SPARK_TOKEN_NONE if the vocabulary has none */
