@@ -279,7 +279,9 @@ static spark_status run_loop(session_run *r, spark_err *err)
             run_draw(r);
         if (session_cancelled(s)) run_end(r, SPARK_FINISH_CANCELLED);
     }
-    run_emit(r, r->stopped ? (spark_bytes){0} : spark_stops_finish(&r->stops), NULL);
+    spark_bytes rest = {0};
+    if (!r->stopped) rest = spark_stops_finish(&r->stops);
+    run_emit(r, rest, NULL);
     return SPARK_SUCCESS;
 }
 
