@@ -52,7 +52,7 @@ static int format_shortest(double f, char digits[24], int *exponent)
     for (const char *p = buf; p < e && n < 23; p++)
         if (*p >= '0' && *p <= '9') digits[n++] = *p;
     while (n > 1 && digits[n - 1] == '0') n--;
-    *exponent = atoi(e + 1);
+    *exponent = (int)strtol(e + 1, NULL, 10);
     return n;
 }
 

@@ -271,7 +271,7 @@ static char *repeated(const char *begin, const char *unit, size_t n, const char 
     assert_non_null(s);
     memcpy(s, begin, head);
     for (size_t i = 0; i < n; i++) memcpy(s + head + i * len, unit, len);
-    strcpy(s + head + n * len, end);
+    memcpy(s + head + n * len, end, strlen(end) + 1);
     return s;
 }
 

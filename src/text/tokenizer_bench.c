@@ -141,7 +141,7 @@ static spark_status bench_main(bench *b, int argc, char **argv, spark_err *err)
 {
     SPARK_CHECK(argc >= 2 && argc <= 4, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "usage: %s MODEL [TEXT|- [ROUNDS]]",
                 argv[0]);
-    b->rounds = argc > 3 ? atoi(argv[3]) : 10;
+    b->rounds = argc > 3 ? (int)strtol(argv[3], NULL, 10) : 10;
     SPARK_CHECK(b->rounds >= 1 && b->rounds <= BENCH_MAX_ROUNDS, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
                 "ROUNDS is from 1 to %d", BENCH_MAX_ROUNDS);
     SPARK_TRY(bench_read(argv[1], &b->file, err));
