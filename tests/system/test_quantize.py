@@ -173,7 +173,8 @@ class Quantize(Folder):
         path, out = self.model('tiny-llama'), self.dir / 'out.gguf'
         for _ in range(10):
             out.unlink(missing_ok=True)
-            p = subprocess.Popen([SPARK, 'quantize', path, out, '--type', 'Q4_K', '--threads', '1'], stderr=subprocess.PIPE)
+            p = subprocess.Popen([SPARK, 'quantize', path, out, '--type', 'Q4_K', '--threads', '1'], stderr=subprocess.PIPE,
+                                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) # a shell's background job ignores it
             while not self.leftovers(path.name) and p.poll() is None:
                 time.sleep(0.001)
             p.send_signal(how)
