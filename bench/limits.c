@@ -45,8 +45,9 @@ const char *spark_limit_name(spark_limit which) { return limits_names[which]; }
 #define LIMITS_TWELVE(op, r)                                                                                           \
     LIMITS_ONE(op, r, 0)                                                                                               \
     LIMITS_ONE(op, r, 1)                                                                                               \
-    LIMITS_ONE(op, r, 2) LIMITS_ONE(op, r, 3) LIMITS_ONE(op, r, 4) LIMITS_ONE(op, r, 5) LIMITS_ONE(op, r, 6)           \
-        LIMITS_ONE(op, r, 7) LIMITS_ONE(op, r, 8) LIMITS_ONE(op, r, 9) LIMITS_ONE(op, r, 10) LIMITS_ONE(op, r, 11)
+    LIMITS_ONE(op, r, 2)                                                                                               \
+    LIMITS_ONE(op, r, 3) LIMITS_ONE(op, r, 4) LIMITS_ONE(op, r, 5) LIMITS_ONE(op, r, 6) LIMITS_ONE(op, r, 7)           \
+        LIMITS_ONE(op, r, 8) LIMITS_ONE(op, r, 9) LIMITS_ONE(op, r, 10) LIMITS_ONE(op, r, 11)
 
 /* Register t takes the products, register s the sum. */
 #define LIMITS_PRODUCT(t)  "vpmaddubsw %%ymm13, %%ymm12, %%ymm" #t "\n\t"
@@ -60,7 +61,8 @@ const char *spark_limit_name(spark_limit which) { return limits_names[which]; }
 #define LIMITS_EIGHT                                                                                                   \
     LIMITS_PRODUCT(0)                                                                                                  \
     LIMITS_PRODUCT(1)                                                                                                  \
-    LIMITS_PRODUCT(2) LIMITS_PRODUCT(3)                                                                                \
+    LIMITS_PRODUCT(2)                                                                                                  \
+    LIMITS_PRODUCT(3)                                                                                                  \
         LIMITS_FOUR LIMITS_FOUR LIMITS_FOUR LIMITS_FOUR LIMITS_FOUR LIMITS_FOUR LIMITS_FOUR LIMITS_WIDEN(0)            \
             LIMITS_WIDEN(1) LIMITS_WIDEN(2) LIMITS_WIDEN(3) LIMITS_ADD32(0, 8) LIMITS_ADD32(1, 9) LIMITS_ADD32(2, 10)  \
                 LIMITS_ADD32(3, 11)
