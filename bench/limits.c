@@ -42,12 +42,13 @@ const char *spark_limit_name(spark_limit which) { return limits_names[which]; }
 
 /* op on accumulators 0..11 from two more registers. */
 #define LIMITS_ONE(op, r, i) #op " %%" #r "13, %%" #r "12, %%" #r #i "\n\t"
+/* Lists of instructions move a little more at each formatting. */
+/* clang-format off */
 #define LIMITS_TWELVE(op, r)                                                                                           \
-    LIMITS_ONE(op, r, 0)                                                                                               \
-    LIMITS_ONE(op, r, 1)                                                                                               \
-    LIMITS_ONE(op, r, 2)                                                                                               \
-    LIMITS_ONE(op, r, 3) LIMITS_ONE(op, r, 4) LIMITS_ONE(op, r, 5) LIMITS_ONE(op, r, 6) LIMITS_ONE(op, r, 7)           \
-        LIMITS_ONE(op, r, 8) LIMITS_ONE(op, r, 9) LIMITS_ONE(op, r, 10) LIMITS_ONE(op, r, 11)
+    LIMITS_ONE(op, r, 0) LIMITS_ONE(op, r, 1) LIMITS_ONE(op, r, 2) LIMITS_ONE(op, r, 3) LIMITS_ONE(op, r, 4)           \
+    LIMITS_ONE(op, r, 5) LIMITS_ONE(op, r, 6) LIMITS_ONE(op, r, 7) LIMITS_ONE(op, r, 8) LIMITS_ONE(op, r, 9)           \
+    LIMITS_ONE(op, r, 10) LIMITS_ONE(op, r, 11)
+/* clang-format on */
 
 /* Register t takes the products, register s the sum. */
 #define LIMITS_PRODUCT(t)  "vpmaddubsw %%ymm13, %%ymm12, %%ymm" #t "\n\t"
@@ -58,14 +59,13 @@ const char *spark_limit_name(spark_limit which) { return limits_names[which]; }
 #define LIMITS_SUM16(t, s) LIMITS_PRODUCT(t) LIMITS_ADD16(t, s)
 /* Four blocks of eight side by side: sums 0..3, products 4..7, totals 8..11. */
 #define LIMITS_FOUR LIMITS_SUM16(4, 0) LIMITS_SUM16(5, 1) LIMITS_SUM16(6, 2) LIMITS_SUM16(7, 3)
+/* clang-format off */
 #define LIMITS_EIGHT                                                                                                   \
-    LIMITS_PRODUCT(0)                                                                                                  \
-    LIMITS_PRODUCT(1)                                                                                                  \
-    LIMITS_PRODUCT(2)                                                                                                  \
-    LIMITS_PRODUCT(3)                                                                                                  \
-        LIMITS_FOUR LIMITS_FOUR LIMITS_FOUR LIMITS_FOUR LIMITS_FOUR LIMITS_FOUR LIMITS_FOUR LIMITS_WIDEN(0)            \
-            LIMITS_WIDEN(1) LIMITS_WIDEN(2) LIMITS_WIDEN(3) LIMITS_ADD32(0, 8) LIMITS_ADD32(1, 9) LIMITS_ADD32(2, 10)  \
-                LIMITS_ADD32(3, 11)
+    LIMITS_PRODUCT(0) LIMITS_PRODUCT(1) LIMITS_PRODUCT(2) LIMITS_PRODUCT(3)                                            \
+    LIMITS_FOUR LIMITS_FOUR LIMITS_FOUR LIMITS_FOUR LIMITS_FOUR LIMITS_FOUR LIMITS_FOUR                                \
+    LIMITS_WIDEN(0) LIMITS_WIDEN(1) LIMITS_WIDEN(2) LIMITS_WIDEN(3)                                                    \
+    LIMITS_ADD32(0, 8) LIMITS_ADD32(1, 9) LIMITS_ADD32(2, 10) LIMITS_ADD32(3, 11)
+/* clang-format on */
 
 static void limits_fma_256(uint64_t n) { LIMITS_LOOP(n, LIMITS_TWELVE(vfmadd231ps, ymm)); }
 static void limits_fma_512(uint64_t n) { LIMITS_LOOP(n, LIMITS_TWELVE(vfmadd231ps, zmm)); }
