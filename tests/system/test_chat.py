@@ -72,6 +72,7 @@ class Terminal(unittest.TestCase):
         self.wait_for(rb'> $')
         self.send(b'/help\r')
         self.wait_for(rb'/retry')
+        self.wait_for(rb'> $') # before the prompt the terminal is in its ordinary mode, and what is typed may be lost
         self.send(b'\x04')
         deadline = time.time() + 10
         while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
