@@ -60,6 +60,7 @@ class Terminal(unittest.TestCase):
                     self.fail(f'ended early: {self.screen!r}')
 
     def send(self, data):
+        time.sleep(0.4) # the editor prints its prompt just before it takes over the terminal: nobody types that fast
         self.screen = b''
         os.write(self.fd, data)
 
