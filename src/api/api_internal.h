@@ -42,7 +42,6 @@ struct spark_model {
     spark_kern kern;
     pthread_mutex_t turn; /* held by the session that computes; guards pool */
     bool loaded;
-    uint32_t n_sessions; /* guarded by turn */
 };
 
 /* src/api/files.c: reading, without knowing what is read. */

@@ -53,7 +53,6 @@ spark_status spark_session_create(spark_session **out, spark_model *m, const spa
     s->model = m;
     pthread_mutex_lock(&m->turn);
     const spark_status st = session_build(s, o, err);
-    m->n_sessions++;
     pthread_mutex_unlock(&m->turn);
     if (!spark_ok(st))
         spark_session_destroy(&s);
@@ -67,7 +66,6 @@ void spark_session_destroy(spark_session **session)
     spark_session *s = *session;
     if (!s) return;
     pthread_mutex_lock(&s->model->turn);
-    s->model->n_sessions--;
     spark_exec_destroy(&s->exec);
     spark_kv_destroy(&s->kv);
     pthread_mutex_unlock(&s->model->turn);

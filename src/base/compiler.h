@@ -5,8 +5,6 @@
 #define SPARK_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #define SPARK_ALIGNED(n)        __attribute__((aligned(n)))
 #define SPARK_INLINE            static inline __attribute__((always_inline, unused))
-#define SPARK_NOINLINE          __attribute__((noinline))
-#define SPARK_RESTRICT          __restrict
 #define SPARK_UNUSED            __attribute__((unused))
 #define SPARK_LIKELY(x)         __builtin_expect(!!(x), 1)
 #define SPARK_UNLIKELY(x)       __builtin_expect(!!(x), 0)

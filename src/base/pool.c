@@ -19,7 +19,7 @@
 #include "base/checked.h"
 #include "base/fpenv.h"
 
-enum { POOL_SPINS = 20000 }; /* about 50-100 us of pause instructions: longer than a token's serial parts */
+enum { POOL_SPINS = 20000 }; /* 0.2 to 1 ms by CPU: longer than the serial parts of a token */
 
 typedef struct pool_worker {
     spark_pool *pool;

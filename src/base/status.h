@@ -18,8 +18,6 @@ void spark_err_set_line(spark_err *err, spark_code code, uint32_t line, uint32_t
 /* spark_fail(err, code, at, fmt, ...) fills err and is the status to hand back. A macro, so that compilers and analysers
  * see that it is never OK. */
 #define spark_fail(err, code, at, ...) ((void)(spark_err_set((err), (code), (at), __VA_ARGS__)), (spark_status){(code)})
-#define spark_fail_line(err, code, line, column, ...)                                                                  \
-    ((void)(spark_err_set_line((err), (code), (line), (column), __VA_ARGS__)), (spark_status){(code)})
 
 static inline int spark_ok(spark_status s) { return s.code == SPARK_OK; }
 
