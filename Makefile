@@ -5,7 +5,8 @@ JOBS ?= $(shell nproc)
 PROMPT ?= Once upon a time
 FUZZ_SECONDS ?= 60
 
-.PHONY: all everything deps run check quick-check bench fuzz format lint asan ubsan tsan cross install clean
+.PHONY: all everything deps test-deps run check quick-check bench fuzz format lint asan ubsan tsan cross install clean
+.NOTPARALLEL: # ninja is parallel; targets stand in order
 
 all: build/build.ninja
 	@ninja -C build -j $(JOBS) $(if $(V),-v) spark
@@ -16,34 +17,38 @@ everything: build/build.ninja
 deps:
 	@tools/install-deps build
 
+# Python first of all: what tests and measures is written in it
+test-deps:
+	@tools/install-deps check
+
 build/build.ninja: | deps
 	@CC=$$(tools/find-compiler) meson setup build --prefix=/usr/local > build.log 2>&1 || { cat build.log; exit 1; }; rm -f build.log
 
 run: all
 	@build/spark run "$(PROMPT)" -n 120 --temp 0.6
 
-check:
+check: test-deps
 	@tools/check
 
-quick-check: everything
+quick-check: test-deps everything
 	@meson test -C build --print-errorlogs --no-rebuild
 
-bench: everything
+bench: test-deps everything
 	@bench/run $(BENCH)
 
-fuzz:
+fuzz: test-deps
 	@tools/fuzz $(FUZZ_SECONDS)
 
-format:
+format: test-deps
 	@tools/format
 
-lint:
+lint: test-deps
 	@tools/lint
 
-asan ubsan tsan:
+asan ubsan tsan: test-deps
 	@tools/sanitize $@
 
-cross:
+cross: test-deps
 	@tools/cross-check
 
 install: everything
