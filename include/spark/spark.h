@@ -96,7 +96,8 @@ SPARK_API SPARK_MUST_CHECK spark_status spark_model_plan(const spark_model *m, c
                                                          spark_plan *out, spark_err *err);
 
 /* Reads every weight once into its kernel-ready form. progress (may be NULL) gets bytes done and total in the calling
- * thread; returning false stops with E_CANCELLED. E_NUMERIC names the tensor with a value that is not finite. */
+ * thread, first with 0 done; returning false stops with E_CANCELLED. E_NUMERIC names the tensor with a value that is not
+ * finite. */
 SPARK_API SPARK_MUST_CHECK spark_status spark_model_load(spark_model *m,
                                                          bool (*progress)(void *ctx, uint64_t done, uint64_t total),
                                                          void *ctx, spark_err *err);

@@ -410,8 +410,8 @@ static void test_a_vocabulary_alone_tokenizes_and_nothing_else(void **state)
 
 static bool stop_loading(void *ctx, uint64_t done, uint64_t total)
 {
-    (void)ctx;
-    return done >= total && total == 0;
+    (void)ctx, (void)done, (void)total;
+    return false;
 }
 
 static void test_loading_can_be_stopped_and_begun_again(void **state)

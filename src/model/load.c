@@ -178,6 +178,8 @@ static spark_status load_run(load_state *s, spark_pool *pool, spark_err *err)
         s->total += p->vector ? p->vector->n * load_elem_bytes(p->vector)
                               : load_row_bytes(p->matrix) * p->matrix->m.n_rows * p->matrix->n_parts;
     }
+    SPARK_CHECK(!s->progress || s->progress(s->progress_ctx, 0, s->total), err, SPARK_E_CANCELLED, SPARK_ERR_NOWHERE,
+                "loading was cancelled"); /* asked before anything is read: jobs may all fall to the other threads */
     atomic_store(&s->failed, UINT32_MAX);
     spark_pool_run(pool, load_task, s);
     if (atomic_load(&s->failed) == UINT32_MAX) return SPARK_SUCCESS;
