@@ -343,12 +343,13 @@ static void h_store(const spark_matmul_args *a, uint32_t row, uint32_t token, vf
 }
 
 /* All tokens of a chunk, in tiles of nearly equal size, over the units in scratch. */
-static void h_run_tiles(const h_format *f, h_tile t, uint32_t n_tokens)
+static void h_run_tiles(const h_format *f, h_tile t, uint32_t n_tokens, const panel_ahead *next)
 {
     const uint32_t n_tiles = (n_tokens + H_TOKENS - 1) / H_TOKENS, small = n_tokens / n_tiles,
                    extra = n_tokens % n_tiles;
     for (uint32_t i = 0; i < n_tiles; i++) {
         const uint32_t n = small + (i < extra);
+        panel_ask(next, i, n_tiles);
         f->tiles[n - 1](&t);
         t.x += n * t.stride;
         t.acc += (size_t)n * PANEL_ROWS;
@@ -366,9 +367,10 @@ static void h_run_panel(const spark_matmul_args *a, const h_format *f, uint32_t 
     for (uint32_t b = 0; b < n_blocks; b += step) {
         const uint32_t n_units = n_blocks - b < step ? n_blocks - b : step;
         f->unpack(a->w->type, panel, b, n_units, unit);
+        const panel_ahead next = panel_after(a->w, panel, 1, (b + step) * f->block, H_COLS);
         h_run_tiles(
             f, (h_tile){unit, n_units, a->acts + token * a->act_stride + b * act_bytes, a->act_stride, acc, f->start},
-            n);
+            n, &next);
     }
     for (uint32_t i = 0; i < n; i++)
         for (unsigned v = 0; v < 2; v++)

@@ -406,12 +406,13 @@ SPARK_INLINE void t_run_direct(const spark_matmul_args *a, unsigned block, t_dir
 }
 
 /* All tokens of a chunk, in tiles of nearly equal size, over the units in scratch. */
-static void t_run_tiles(const t_format *f, t_tile t, uint32_t n_tokens)
+static void t_run_tiles(const t_format *f, t_tile t, uint32_t n_tokens, const panel_ahead *next)
 {
     const uint32_t n_tiles = (n_tokens + T_TOKENS - 1) / T_TOKENS, small = n_tokens / n_tiles,
                    extra = n_tokens % n_tiles;
     for (uint32_t i = 0; i < n_tiles; i++) {
         const uint32_t n = small + (i < extra);
+        panel_ask(next, i, n_tiles);
         f->tiles[n - 1](&t);
         t.x += n * t.stride;
         t.acc += (size_t)n * 2 * PANEL_ROWS;
@@ -432,9 +433,10 @@ static void t_run_pair(const spark_matmul_args *a, const t_format *f, uint32_t p
         const uint32_t n_units = n_blocks - b < step ? n_blocks - b : step;
         f->unpack(a->w->type, first, b, n_units, 0, unit);
         f->unpack(a->w->type, second, b, n_units, 1, unit);
+        const panel_ahead next = panel_after(a->w, first, 2, (b + step) * f->block, T_COLS);
         t_run_tiles(
             f, (t_tile){unit, n_units, a->acts + token * a->act_stride + b * act_bytes, a->act_stride, acc, f->start},
-            n);
+            n, &next);
     }
     for (uint32_t i = 0; i < n; i++) {
         t_store(a, p, token + i, _mm512_load_ps(acc + (size_t)i * 2 * PANEL_ROWS));

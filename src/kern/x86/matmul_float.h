@@ -113,12 +113,13 @@ SPARK_INLINE void f_widen(const spark_matmul_args *a, spark_type type, const uin
     }
 }
 
-static void f_run_tiles(f_tile t, uint32_t n_tokens)
+static void f_run_tiles(f_tile t, uint32_t n_tokens, const panel_ahead *next)
 {
     const uint32_t n_tiles = (n_tokens + V_TOKENS - 1) / V_TOKENS, small = n_tokens / n_tiles,
                    extra = n_tokens % n_tiles;
     for (uint32_t i = 0; i < n_tiles; i++) {
         const uint32_t n = small + (i < extra);
+        panel_ask(next, i, n_tiles);
         f_tiles[n - 1](&t);
         t.x += n * t.stride;
         t.acc += (size_t)n * F_ROWS;
@@ -135,7 +136,9 @@ SPARK_INLINE void f_run_rows(const spark_matmul_args *a, spark_type type, uint32
     for (uint32_t k = 0; k < a->w->n_cols; k += F_COLS) {
         const uint32_t n_cols = a->w->n_cols - k < F_COLS ? a->w->n_cols - k : F_COLS;
         f_widen(a, type, first, lone, k, n_cols, widened);
-        f_run_tiles((f_tile){widened, n_cols, a->acts + token * a->act_stride + 4 * (size_t)k, a->act_stride, acc}, n);
+        const panel_ahead next = panel_after(a->w, first, F_PANELS, k + F_COLS, F_COLS);
+        f_run_tiles((f_tile){widened, n_cols, a->acts + token * a->act_stride + 4 * (size_t)k, a->act_stride, acc}, n,
+                    &next);
     }
     for (uint32_t i = 0; i < n; i++)
         for (unsigned v = 0; v < 2; v++)
