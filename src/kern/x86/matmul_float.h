@@ -1,5 +1,6 @@
 /* matmul_float.h - products with F32, F16 and BF16 weights, for any vector width; included once by the file of each level.
- * Before the include: vf, V_LANES, V_TOKENS (of one tile: 2 * V_TOKENS sums fill the registers), v_zero, v_load, v_store, v_all,
+ * Before the include: vf, V_LANES, V_TOKENS (of one tile: 2 * V_TOKENS sums fill the registers), V_DIRECT (tokens served
+ * straight from the panel), v_zero, v_load, v_store, v_all,
  * v_fma, v_add, v_halves (16-bit floats), v_bfloats, v_put (masked store of a result).
  * A tile is 2 * V_LANES rows: two panels or one. Weights are widened into scratch once for all tokens of a chunk. NUMERICS:
  * blocks of 32 columns, each a chain of fma from zero, added to the sum in ascending order. */
@@ -148,8 +149,7 @@ SPARK_INLINE void f_run_rows(const spark_matmul_args *a, spark_type type, uint32
 
 /* ---- Few tokens ------------------------------------------------------------------------------------------------- */
 
-#define F_DIRECT 4u
-#define F_AHEAD  2048 /* bytes asked for in advance */
+#define F_AHEAD 2048 /* bytes asked for in advance */
 
 /* One vector of rows straight from the panel; blocks are independent, so their chains overlap. */
 SPARK_INLINE void f_direct(const spark_matmul_args *a, spark_type type, const uint8_t *panel, unsigned at, unsigned n,
@@ -157,7 +157,7 @@ SPARK_INLINE void f_direct(const spark_matmul_args *a, spark_type type, const ui
 {
     for (uint32_t k = 0; k < a->w->n_cols;) {
         const uint32_t end = a->w->n_cols - k < 32 ? a->w->n_cols : k + 32;
-        vf s[F_DIRECT];
+        vf s[V_DIRECT];
         SPARK_UNROLL(8)
         for (unsigned i = 0; i < n; i++) s[i] = v_zero();
         SPARK_UNROLL(4)
@@ -177,7 +177,7 @@ SPARK_INLINE void f_run_direct(const spark_matmul_args *a, spark_type type, unsi
 {
     for (uint32_t p = a->panel_begin; p < a->panel_end; p++)
         for (unsigned at = 0; at < PANEL_ROWS; at += V_LANES) {
-            vf acc[F_DIRECT];
+            vf acc[V_DIRECT];
             SPARK_UNROLL(8)
             for (unsigned i = 0; i < n; i++) acc[i] = v_zero();
             f_direct(a, type, a->w->data + p * a->w->panel_bytes, at, n, acc);
@@ -193,6 +193,12 @@ SPARK_INLINE void f_run(const spark_matmul_args *a, spark_type type)
     case 2: f_run_direct(a, type, 2); return;
     case 3: f_run_direct(a, type, 3); return;
     case 4: f_run_direct(a, type, 4); return;
+#if V_DIRECT == 8
+    case 5: f_run_direct(a, type, 5); return;
+    case 6: f_run_direct(a, type, 6); return;
+    case 7: f_run_direct(a, type, 7); return;
+    case 8: f_run_direct(a, type, 8); return;
+#endif
     default: break;
     }
     for (uint32_t token = 0; token < a->n_tokens; token += PANEL_TOKENS) {

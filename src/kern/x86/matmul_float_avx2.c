@@ -6,6 +6,7 @@
 typedef __m256 vf;
 #define V_LANES  8u
 #define V_TOKENS 6
+#define V_DIRECT 4u
 
 SPARK_INLINE vf v_zero(void) { return _mm256_setzero_ps(); }
 SPARK_INLINE vf v_load(const float *p) { return _mm256_load_ps(p); }

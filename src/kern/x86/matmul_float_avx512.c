@@ -6,6 +6,7 @@
 typedef __m512 vf;
 #define V_LANES  16u
 #define V_TOKENS 8
+#define V_DIRECT 8u
 
 SPARK_INLINE vf v_zero(void) { return _mm512_setzero_ps(); }
 SPARK_INLINE vf v_load(const float *p) { return _mm512_load_ps(p); }
