@@ -39,23 +39,28 @@ SPARK_INLINE vi l_iq4(vi index)
     return l_table(table, index);
 }
 
-/* Lines of block b: where its words begin. The constants repeat spark__plans so that they can be folded. */
+/* Lines of words of a block. The constants repeat spark__plans so that they can be folded. */
+SPARK_INLINE unsigned l_lines(spark_type type)
+{
+    return type == SPARK_TYPE_Q4_1     ? 5
+           : type == SPARK_TYPE_Q5_0   ? 5
+           : type == SPARK_TYPE_Q5_1   ? 6
+           : type == SPARK_TYPE_Q8_0   ? 8
+           : type == SPARK_TYPE_Q2_K   ? 21
+           : type == SPARK_TYPE_Q3_K   ? 27
+           : type == SPARK_TYPE_Q4_K   ? 36
+           : type == SPARK_TYPE_Q5_K   ? 44
+           : type == SPARK_TYPE_Q6_K   ? 52
+           : type == SPARK_TYPE_IQ4_XS ? 34
+                                       : 4;
+}
+
+/* Where the words of block b begin. */
 SPARK_INLINE const uint8_t *l_block(spark_type type, const uint8_t *panel, size_t b)
 {
-    const unsigned n = type == SPARK_TYPE_Q4_1     ? 5
-                       : type == SPARK_TYPE_Q5_0   ? 5
-                       : type == SPARK_TYPE_Q5_1   ? 6
-                       : type == SPARK_TYPE_Q8_0   ? 8
-                       : type == SPARK_TYPE_Q2_K   ? 21
-                       : type == SPARK_TYPE_Q3_K   ? 27
-                       : type == SPARK_TYPE_Q4_K   ? 36
-                       : type == SPARK_TYPE_Q5_K   ? 44
-                       : type == SPARK_TYPE_Q6_K   ? 52
-                       : type == SPARK_TYPE_IQ4_XS ? 34
-                                                   : 4;
     const int half = type == SPARK_TYPE_Q4_0 || type == SPARK_TYPE_IQ4_NL || type == SPARK_TYPE_Q5_0 ||
                      type == SPARK_TYPE_Q8_0 || type == SPARK_TYPE_Q3_K || type == SPARK_TYPE_Q6_K;
-    return panel + (b * n + (half ? b / 2 + 1 : 0)) * PANEL_LINE;
+    return panel + (b * l_lines(type) + (half ? b / 2 + 1 : 0)) * PANEL_LINE;
 }
 
 /* d of block b of a format with an odd half. */

@@ -323,7 +323,7 @@ SPARK_INLINE void t_direct_32(spark_type type, const t_direct *t, unsigned n, vf
     for (size_t b = 0; b < t->n_blocks; b++, x += sizeof(spark__act32)) {
         const l_src l = {l_block(type, t->panel, b), 0};
         vi w[8];
-        t_ahead(l.lines, type == SPARK_TYPE_Q8_0 ? 9 : 5);
+        t_ahead(l.lines, l_lines(type) + 1);
         l_levels_32(type, l, w);
         SPARK_UNROLL(8)
         for (unsigned i = 0; i < n; i++) {
@@ -344,6 +344,7 @@ SPARK_INLINE void t_direct_256(spark_type type, const t_direct *t, unsigned n, v
     const unsigned dots = 8 / k.dot, dots_a_scale = 64 / k.dot / k.n_scale;
     const uint8_t *x = t->x;
     uint8_t head[26 * PANEL_LINE] SPARK_ALIGNED(64);
+    const unsigned ahead = (l_lines(type) + 7) / 8; /* lines for each eighth of a block */
     for (size_t b = 0; b < t->n_blocks; b++, x += sizeof(spark__act256)) {
         const l_src l = {l_block(type, t->panel, b), 0};
         const uint8_t *scales = head + (1u + (k.n_min != 0)) * PANEL_LINE;
@@ -354,7 +355,7 @@ SPARK_INLINE void t_direct_256(spark_type type, const t_direct *t, unsigned n, v
         SPARK_UNROLL(8)
         for (unsigned j = 0; j < 8; j++) {
             vi w[8];
-            t_ahead(l.lines + (size_t)j * 5 * PANEL_LINE, 5);
+            t_ahead(l.lines + (size_t)j * ahead * PANEL_LINE, ahead);
             l_levels_256(type, l, j, w);
             SPARK_UNROLL(8)
             for (unsigned c = 0; c < dots; c++) SPARK_UNROLL(8)
