@@ -271,6 +271,7 @@ SPARK_INLINE void h_unpack_32(spark_type type, const uint8_t *panel, size_t b, s
             const l_src l = {l_block(type, panel, b), half};
             uint8_t *to = unit + half * H_LINE;
             vi w[8];
+            if (half == 0) l_ahead(l.lines, l_lines(type) + 1);
             l_putf(to, l_d_32(type, l, b));
             if (panel_has_min(type)) l_putf(to + PANEL_LINE, l_halves(l, 32));
             l_levels_32(type, l, w);
@@ -281,7 +282,8 @@ SPARK_INLINE void h_unpack_32(spark_type type, const uint8_t *panel, size_t b, s
 SPARK_INLINE void h_unpack_256(spark_type type, const uint8_t *panel, size_t b, size_t n, uint8_t *unit)
 {
     const k_traits k = k_traits_of(type);
-    const unsigned eight = k.wide ? 16 : 8; /* lines of eight groups */
+    const unsigned eight = k.wide ? 16 : 8;         /* lines of eight groups */
+    const unsigned ahead = (l_lines(type) + 7) / 8; /* lines for each eighth of a block */
     for (size_t i = 0; i < n; i++, b++, unit += (size_t)(k_head(k) + 8 * eight) * PANEL_LINE)
         for (unsigned half = 0; half < 2; half++) {
             const l_src l = {l_block(type, panel, b), half};
@@ -291,6 +293,7 @@ SPARK_INLINE void h_unpack_256(spark_type type, const uint8_t *panel, size_t b, 
             SPARK_UNROLL(8)
             for (unsigned j = 0; j < 8; j++) {
                 vi w[8];
+                if (half == 0) l_ahead(l.lines + (size_t)j * ahead * PANEL_LINE, ahead);
                 l_levels_256(type, l, j, w);
                 h_put_levels(w, k.wide, to + (size_t)j * eight * PANEL_LINE);
             }
@@ -349,7 +352,7 @@ static void h_run_tiles(const h_format *f, h_tile t, uint32_t n_tokens, const pa
                    extra = n_tokens % n_tiles;
     for (uint32_t i = 0; i < n_tiles; i++) {
         const uint32_t n = small + (i < extra);
-        panel_ask(next, i, n_tiles);
+        if (n_tiles > 1) panel_ask(next, i, n_tiles); /* else taking apart has asked already */
         f->tiles[n - 1](&t);
         t.x += n * t.stride;
         t.acc += (size_t)n * PANEL_ROWS;

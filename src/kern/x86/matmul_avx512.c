@@ -309,13 +309,6 @@ typedef struct t_direct {
     size_t stride;
 } t_direct;
 
-#define T_AHEAD 2048 /* bytes that decode asks for in advance: a second stream for the memory */
-
-SPARK_INLINE void t_ahead(const uint8_t *p, unsigned n_lines)
-{
-    for (unsigned i = 0; i < n_lines; i++) _mm_prefetch((const char *)p + T_AHEAD + i * PANEL_LINE, _MM_HINT_T0);
-}
-
 SPARK_INLINE void t_direct_32(spark_type type, const t_direct *t, unsigned n, vf *acc)
 {
     const int has_min = panel_has_min(type);
@@ -323,7 +316,7 @@ SPARK_INLINE void t_direct_32(spark_type type, const t_direct *t, unsigned n, vf
     for (size_t b = 0; b < t->n_blocks; b++, x += sizeof(spark__act32)) {
         const l_src l = {l_block(type, t->panel, b), 0};
         vi w[8];
-        t_ahead(l.lines, l_lines(type) + 1);
+        l_ahead(l.lines, l_lines(type) + 1);
         l_levels_32(type, l, w);
         SPARK_UNROLL(8)
         for (unsigned i = 0; i < n; i++) {
@@ -355,7 +348,7 @@ SPARK_INLINE void t_direct_256(spark_type type, const t_direct *t, unsigned n, v
         SPARK_UNROLL(8)
         for (unsigned j = 0; j < 8; j++) {
             vi w[8];
-            t_ahead(l.lines + (size_t)j * ahead * PANEL_LINE, ahead);
+            l_ahead(l.lines + (size_t)j * ahead * PANEL_LINE, ahead);
             l_levels_256(type, l, j, w);
             SPARK_UNROLL(8)
             for (unsigned c = 0; c < dots; c++) SPARK_UNROLL(8)
