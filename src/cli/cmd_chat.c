@@ -29,6 +29,8 @@ typedef struct chat_state {
     spark_model *m;
     spark_session *s;
     bool template, terminal;
+    bool zero;    /* a line of the current message held a NUL byte */
+    char *system; /* what /system set, malloc'd; NULL = none */
     chat_message *messages;
     size_t n, cap;
     cli_out answer;
@@ -154,7 +156,7 @@ static char *chat_read_terminal(const char *prompt)
     return line;
 }
 
-static char *chat_read(const chat_state *c, const char *prompt)
+static char *chat_read(chat_state *c, const char *prompt)
 {
     if (c->terminal) return chat_read_terminal(prompt);
     char *line = NULL;
@@ -164,14 +166,16 @@ static char *chat_read(const chat_state *c, const char *prompt)
         free(line);
         return NULL;
     }
+    c->zero = c->zero || memchr(line, 0, (size_t)n) != NULL;
     if (n > 0 && line[n - 1] == '\n') line[n - 1] = 0;
     return line;
 }
 
 /* One message: a line, lines joined by a backslash at their end, or all between two lines of three quotes. NULL at the end. */
-static char *chat_read_message(const chat_state *c)
+static char *chat_read_message(chat_state *c)
 {
     cli_out text = {0};
+    c->zero = false;
     bool block = false, more = true;
     while (more) {
         char *line = chat_read(c, text.len || block ? ". " : "> ");
@@ -214,10 +218,23 @@ static void chat_retry(chat_state *c)
     chat_answer(c);
 }
 
+static void chat_set_system(chat_state *c, const char *text)
+{
+    if (!c->template) {
+        cli_note("/system needs a chat template, which this model does not have");
+        return;
+    }
+    char *copy = strdup(text);
+    if (!copy) exit(cli_no_memory("chat"));
+    free(c->system);
+    c->system = copy;
+    chat_gen.system = copy;
+    chat_restart(c);
+}
+
 /* Returns false to leave. */
 static bool chat_command(chat_state *c, const char *line)
 {
-    static char system_text[4096];
     if (strcmp(line, "/exit") == 0 || strcmp(line, "/quit") == 0 || strcmp(line, "/bye") == 0) return false;
     if (strcmp(line, "/help") == 0 || strcmp(line, "/?") == 0)
         chat_help();
@@ -225,11 +242,9 @@ static bool chat_command(chat_state *c, const char *line)
         chat_restart(c);
     else if (strcmp(line, "/retry") == 0)
         chat_retry(c);
-    else if (strncmp(line, "/system ", 8) == 0 && strlen(line + 8) < sizeof system_text) {
-        strncpy(system_text, line + 8, sizeof system_text - 1);
-        chat_gen.system = system_text;
-        chat_restart(c);
-    } else
+    else if (strncmp(line, "/system ", 8) == 0)
+        chat_set_system(c, line + 8);
+    else
         cli_note("unknown command '%.40s'; /help lists them", line);
     return true;
 }
@@ -239,7 +254,9 @@ static int chat_loop(chat_state *c)
     for (bool on = true; on && !c->failed;) {
         char *text = chat_read_message(c);
         if (!text) break;
-        if (text[0] == '/' && !strchr(text, '\n'))
+        if (c->zero)
+            cli_note("the message holds a NUL byte and was not sent");
+        else if (text[0] == '/' && !strchr(text, '\n'))
             on = chat_command(c, text); /* several lines are a message */
         else if (*text && cli_check_utf8("chat", "the message", text, strlen(text))) {
             chat_add(c, "user", text, strlen(text));
@@ -281,6 +298,7 @@ static int chat_run(const cli_args *args)
     }
     chat_forget(&c, 0);
     free(c.messages);
+    free(c.system);
     cli_out_free(&c.answer);
     spark_session_destroy(&c.s);
     spark_model_close(&c.m);

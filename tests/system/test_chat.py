@@ -22,6 +22,13 @@ class Pipe(unittest.TestCase):
         self.assertEqual(one[0], 0)
         self.assertEqual(one[1].strip(), block[1].strip())
 
+    def test_a_message_is_sent_whole_or_not_at_all(self):
+        code, out, err = spark('chat', '-n', 4, stdin=b'Once\0upon\n')
+        self.assertEqual((code, out), (0, b''), err)
+        self.assertIn('NUL', err)
+        code, out, err = spark('chat', '-n', 4, stdin=b'/system ' + b'Be brief. ' * 1000 + b'\n/exit\n')
+        self.assertEqual((code, out), (0, b''))
+        self.assertIn('/system needs a chat template', err)
 
     def test_lines_that_begin_with_a_slash_may_be_part_of_a_message(self):
         code, out, err = spark('chat', '-n', 4, stdin=b'"""\n/etc\nfoo\n"""\n')

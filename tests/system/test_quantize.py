@@ -1,6 +1,7 @@
 """spark quantize: what each tensor becomes, how near its values stay, and that OUT appears whole or not at all."""
 import array, math, os, pathlib, re, signal, struct, subprocess, time, unittest
 
+from gguf_edit import split
 from support import DATA, SPARK, Folder, is_one_error_line, needs_data, spark, spark_json
 
 SYNTHETIC = os.environ.get('SPARK_SYNTHETIC') or str(pathlib.Path(SPARK).resolve().parent / 'tools/synthetic-model/synthetic-model')
@@ -49,6 +50,26 @@ class Quantize(Folder):
         types = self.types(out)
         self.assertEqual((types['output.weight'], types['token_embd.weight']), ('Q6_K', 'Q4_0'))
         self.assertIn('output.weight takes Q6_K', err)
+
+    def test_a_model_in_several_files_is_the_same_model(self):
+        path = self.model()
+        parts = split(path.read_bytes(), 3)
+        for i, part in enumerate(parts):
+            (self.dir / f'part-{i + 1:05}-of-00003.gguf').write_bytes(part)
+        first = self.dir / 'part-00001-of-00003.gguf'
+        one, _ = self.quantize(path, 'Q8_0')
+        (self.dir / 'of-parts').mkdir()
+        code, _, err = spark('quantize', first, self.dir / 'of-parts/out.gguf', '--type', 'Q8_0')
+        self.assertEqual(code, 0, err)
+        for t in spark_json('inspect', one, '--json')['tensors']:
+            self.assertEqual(self.tensor(one, t['name']), self.tensor(self.dir / 'of-parts/out.gguf', t['name']), t['name'])
+        answers = [spark('run', p, 'a', '--raw', '-n', 8, '--temp', 0)[:2] for p in (path, first)]
+        self.assertEqual(answers[0][0], 0)
+        self.assertEqual(answers[0], answers[1])
+        (self.dir / 'part-00002-of-00003.gguf').unlink()
+        code, _, err = spark('inspect', first)
+        self.assertNotEqual(code, 0)
+        self.assertTrue(is_one_error_line(err) and 'part-00002-of-00003.gguf' in err, err)
 
     def test_keys_are_copied_and_the_file_type_is_set(self):
         path = self.model()
