@@ -67,7 +67,7 @@ SPARK_INLINE k_traits k_traits_of(spark_type type)
 
 #define T_COLS      512u /* columns taken apart at a time */
 #define T_TOKENS    6u   /* of one tile */
-#define T_DIRECT    8u /* up to here weights are taken apart in registers; Q6_K, which takes most work, up to half of it */
+#define T_DIRECT    8u   /* up to here weights are taken apart in registers; with blocks of 256 up to half of it */
 #define T_ACC_BYTES ((size_t)PANEL_TOKENS * 2 * PANEL_LINE)
 
 _Static_assert(T_ACC_BYTES + T_COLS / 256 * 2 * PANEL_LINE * (64 + 25) <= PANEL_SCRATCH,
@@ -458,30 +458,42 @@ static void t_run(const spark_matmul_args *a, const t_format *f)
     static t_tile_fn *const t_tiles_##name[T_TOKENS] = {t_tile_##name##_1, t_tile_##name##_2, t_tile_##name##_3,       \
                                                         t_tile_##name##_4, t_tile_##name##_5, t_tile_##name##_6};
 
-#define T_DIRECTS(name, size)                                                                                          \
-    static void t_direct_##name##_1(const t_direct *t, vf *acc) { t_direct_##size(SPARK_TYPE_##name, t, 1, acc); }     \
-    static void t_direct_##name##_2(const t_direct *t, vf *acc) { t_direct_##size(SPARK_TYPE_##name, t, 2, acc); }     \
-    static void t_direct_##name##_3(const t_direct *t, vf *acc) { t_direct_##size(SPARK_TYPE_##name, t, 3, acc); }     \
-    static void t_direct_##name##_4(const t_direct *t, vf *acc) { t_direct_##size(SPARK_TYPE_##name, t, 4, acc); }     \
-    static void t_direct_##name##_5(const t_direct *t, vf *acc) { t_direct_##size(SPARK_TYPE_##name, t, 5, acc); }     \
-    static void t_direct_##name##_6(const t_direct *t, vf *acc) { t_direct_##size(SPARK_TYPE_##name, t, 6, acc); }     \
-    static void t_direct_##name##_7(const t_direct *t, vf *acc) { t_direct_##size(SPARK_TYPE_##name, t, 7, acc); }     \
-    static void t_direct_##name##_8(const t_direct *t, vf *acc) { t_direct_##size(SPARK_TYPE_##name, t, 8, acc); }     \
+#define T_DIRECT_FN(name, size, n)                                                                                     \
+    static void t_direct_##name##_##n(const t_direct *t, vf *acc) { t_direct_##size(SPARK_TYPE_##name, t, n, acc); }
+
+/* Blocks of 256 are long code: gcc takes minutes for more than four tokens of them. */
+#define T_DIRECTS_256(name)                                                                                            \
+    T_DIRECT_FN(name, 256, 1)                                                                                          \
+    T_DIRECT_FN(name, 256, 2)                                                                                          \
+    T_DIRECT_FN(name, 256, 3)                                                                                          \
+    T_DIRECT_FN(name, 256, 4)                                                                                          \
+    static t_direct_fn *const t_directs_##name[] = {t_direct_##name##_1, t_direct_##name##_2, t_direct_##name##_3,     \
+                                                    t_direct_##name##_4};
+
+#define T_DIRECTS_32(name)                                                                                             \
+    T_DIRECT_FN(name, 32, 1)                                                                                           \
+    T_DIRECT_FN(name, 32, 2)                                                                                           \
+    T_DIRECT_FN(name, 32, 3)                                                                                           \
+    T_DIRECT_FN(name, 32, 4)                                                                                           \
+    T_DIRECT_FN(name, 32, 5)                                                                                           \
+    T_DIRECT_FN(name, 32, 6)                                                                                           \
+    T_DIRECT_FN(name, 32, 7)                                                                                           \
+    T_DIRECT_FN(name, 32, 8)                                                                                           \
     static t_direct_fn *const t_directs_##name[T_DIRECT] = {                                                           \
         t_direct_##name##_1, t_direct_##name##_2, t_direct_##name##_3, t_direct_##name##_4,                            \
-        t_direct_##name##_5, t_direct_##name##_6, t_direct_##name##_7, t_direct_##name##_8};                           \
-    static void t_unpack_##name(spark_type type, const uint8_t *panel, size_t b, size_t n, unsigned v, uint8_t *unit)  \
+        t_direct_##name##_5, t_direct_##name##_6, t_direct_##name##_7, t_direct_##name##_8};
+
+#define T_PRODUCT(name, size, tile_set, start_at)                                                                      \
+    T_DIRECTS_##size(name) static void t_unpack_##name(spark_type type, const uint8_t *panel, size_t b, size_t n,      \
+                                                       unsigned v, uint8_t *unit)                                      \
     {                                                                                                                  \
         (void)type;                                                                                                    \
         t_unpack_##size(SPARK_TYPE_##name, panel, b, n, v, unit);                                                      \
-    }
-
-#define T_PRODUCT(name, size, tile_set, start_at, direct)                                                              \
-    T_DIRECTS(name, size)                                                                                              \
+    }                                                                                                                  \
     static void spark_k_matmul_##name##_avx512(const spark_matmul_args *a)                                             \
     {                                                                                                                  \
         static const t_format f = {t_unpack_##name, t_tiles_##tile_set, size, start_at};                               \
-        if (a->n_tokens <= (direct))                                                                                   \
+        if (a->n_tokens <= SPARK_COUNT(t_directs_##name))                                                              \
             t_run_direct(a, size, t_directs_##name[a->n_tokens - 1]);                                                  \
         else                                                                                                           \
             t_run(a, &f);                                                                                              \
@@ -506,18 +518,18 @@ T_TILES(Q6_K, T_Q6_K)
 T_TILES(IQ4_XS, T_IQ4_XS)
 T_TILES(any, T_ANY)
 
-T_PRODUCT(Q4_0, 32, plain, offsetof(spark__act32, m8), T_DIRECT)
-T_PRODUCT(Q5_0, 32, plain, offsetof(spark__act32, m16), T_DIRECT)
-T_PRODUCT(Q8_0, 32, plain, offsetof(spark__act32, m128), T_DIRECT)
-T_PRODUCT(IQ4_NL, 32, plain, offsetof(spark__act32, m128), T_DIRECT)
-T_PRODUCT(Q4_1, 32, minimum, 0, T_DIRECT)
-T_PRODUCT(Q5_1, 32, minimum, 0, T_DIRECT)
-T_PRODUCT(Q2_K, 256, Q2_K, 0, T_DIRECT)
-T_PRODUCT(Q3_K, 256, Q3_K, 0, T_DIRECT)
-T_PRODUCT(Q4_K, 256, Q4_K, 0, T_DIRECT)
-T_PRODUCT(Q5_K, 256, Q5_K, 0, T_DIRECT)
-T_PRODUCT(Q6_K, 256, Q6_K, 0, T_DIRECT / 2)
-T_PRODUCT(IQ4_XS, 256, IQ4_XS, 0, T_DIRECT)
+T_PRODUCT(Q4_0, 32, plain, offsetof(spark__act32, m8))
+T_PRODUCT(Q5_0, 32, plain, offsetof(spark__act32, m16))
+T_PRODUCT(Q8_0, 32, plain, offsetof(spark__act32, m128))
+T_PRODUCT(IQ4_NL, 32, plain, offsetof(spark__act32, m128))
+T_PRODUCT(Q4_1, 32, minimum, 0)
+T_PRODUCT(Q5_1, 32, minimum, 0)
+T_PRODUCT(Q2_K, 256, Q2_K, 0)
+T_PRODUCT(Q3_K, 256, Q3_K, 0)
+T_PRODUCT(Q4_K, 256, Q4_K, 0)
+T_PRODUCT(Q5_K, 256, Q5_K, 0)
+T_PRODUCT(Q6_K, 256, Q6_K, 0)
+T_PRODUCT(IQ4_XS, 256, IQ4_XS, 0)
 
 /* Formats without a kernel of their own: taken apart by quant.h, then the same tiles. */
 static void spark_k_matmul_any_avx512(const spark_matmul_args *a)
