@@ -5,7 +5,7 @@ JOBS ?= $(shell nproc)
 PROMPT ?= Once upon a time
 FUZZ_SECONDS ?= 60
 
-.PHONY: all everything deps test-deps run check quick-check bench fuzz format lint asan ubsan tsan cross install clean
+.PHONY: all everything deps check-deps quick-deps bench-deps run check quick-check bench fuzz format lint asan ubsan tsan cross install clean
 .NOTPARALLEL: # ninja is parallel; targets stand in order
 
 all: build/build.ninja
@@ -18,8 +18,14 @@ deps:
 	@tools/install-deps build
 
 # Python first of all: what tests and measures is written in it
-test-deps:
+check-deps:
 	@tools/install-deps check
+
+quick-deps:
+	@tools/install-deps test
+
+bench-deps:
+	@tools/install-deps bench
 
 build/build.ninja: | deps
 	@CC=$$(tools/find-compiler) meson setup build --prefix=/usr/local > build.log 2>&1 || { cat build.log; exit 1; }; rm -f build.log
@@ -27,28 +33,28 @@ build/build.ninja: | deps
 run: all
 	@build/spark run "$(PROMPT)" -n 120 --temp 0.6
 
-check: test-deps
+check: check-deps
 	@tools/check
 
-quick-check: test-deps everything
+quick-check: quick-deps everything
 	@meson test -C build --print-errorlogs --no-rebuild
 
-bench: test-deps everything
+bench: bench-deps everything
 	@bench/run $(BENCH)
 
-fuzz: test-deps
+fuzz: check-deps
 	@tools/fuzz $(FUZZ_SECONDS)
 
-format: test-deps
+format: check-deps
 	@tools/format
 
-lint: test-deps
+lint: check-deps
 	@tools/lint
 
-asan ubsan tsan: test-deps
+asan ubsan tsan: check-deps
 	@tools/sanitize $@
 
-cross: test-deps
+cross: check-deps
 	@tools/cross-check
 
 install: everything

@@ -79,7 +79,7 @@ typedef enum spark_kv_choice { SPARK_KV_TYPE_F16, SPARK_KV_TYPE_F32, SPARK_KV_TY
 
 typedef struct spark_session_options {
     uint32_t n_ctx;   /* positions; 0 = default_ctx of the description */
-    uint32_t n_batch; /* tokens of one step of a prompt; 0 = what suits the model. Never changes a result */
+    uint32_t n_batch; /* tokens of one step of a prompt; 0 = 192, or 512 with experts. Never changes a result */
     uint32_t
         n_logits; /* rows of one step that spark_session_score may compute at once; 0 = 1. Never changes a result */
     spark_kv_choice kv; /* how keys and values are stored: part of what defines a result */

@@ -94,6 +94,9 @@ _Static_assert(sizeof(spark__act256) == 388, "no padding");
  * and taking apart costs 5 % at most. A multiple of every tile (4, 6, 8). */
 #define PANEL_TOKENS 48u
 
+/* Bytes that decode asks for before it takes them apart: a second stream for the memory. Further ahead measured slower. */
+#define PANEL_AHEAD 2048u
+
 /* Weights that will be taken apart next. While tiles compute, each asks for its share of them, so that memory and arithmetic
  * work at the same time (measured at 512 tokens on AVX-512: F16 of 2048 x 8192 23 % faster, quantized types 2-8 %). */
 typedef struct panel_ahead {

@@ -2,8 +2,8 @@
  *
  * The work is cut into jobs of about a megabyte of the file: some panels of one matrix, or part of a vector. Threads take
  * them in order, some neighbours at a time: two threads that first touch one huge page would both clear it (measured: a
- * quarter of the time of loading). A job's bytes depend on nothing but its place. If several fail, the first in order is reported, so a bad
- * file gives the same message whoever reads it. */
+ * quarter of the time of loading). A job's bytes depend on nothing but its place. If several fail, the first in order is
+ * reported, so a bad file gives the same message whoever reads it. */
 #include <assert.h>
 #include <inttypes.h>
 
@@ -185,10 +185,9 @@ static spark_status load_run(load_state *s, spark_pool *pool, spark_err *err)
         s->total += p->vector ? p->vector->n * load_elem_bytes(p->vector)
                               : load_row_bytes(p->matrix) * p->matrix->m.n_rows * p->matrix->n_parts;
     }
-    SPARK_CHECK(!s->progress || s->progress(s->progress_ctx, 0, s->total), err, SPARK_E_CANCELLED, SPARK_ERR_NOWHERE,
-                "loading was cancelled"); /* asked before anything is read: jobs may all fall to the other threads */
     atomic_store(&s->failed, UINT32_MAX);
-    spark_pool_run(pool, load_task, s);
+    /* asked before anything is read: jobs may all fall to the other threads */
+    if (load_goes_on(s, 0)) spark_pool_run(pool, load_task, s);
     if (atomic_load(&s->failed) == UINT32_MAX) return SPARK_SUCCESS;
     if (err) *err = s->error;
     return (spark_status){s->error.code};

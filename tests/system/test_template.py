@@ -25,6 +25,13 @@ class Template(Folder):
         got = spark_json('run', self.model(), 'hello', '--system', 'be kind', '--json', '-n', 1, '--temp', 0)
         self.assertEqual(got['prompt_ids'], self.ids('<s>system: be kind</s>user: hello</s>assistant: ', '--special', '--no-bos'))
 
+    def test_a_system_message_set_in_a_chat_is_taken_whole(self):
+        length = "{{- 'Once' if messages[0].content|length == 5000 else raise_exception(messages[0].content|length ~ ' characters') }}"
+        lines = b'/system ' + b'x' * 5000 + b'\nhello\n'
+        code, out, err = spark('chat', self.model(length), '-n', 4, '--temp', 0, stdin=lines)
+        self.assertEqual((code, err), (0, ''))
+        self.assertNotEqual(out, b'')
+
     def test_raw_leaves_the_text_as_it_is(self):
         got = spark_json('run', self.model(), 'hello', '--raw', '--json', '-n', 1)
         self.assertEqual(got['prompt_ids'], self.ids('hello'))

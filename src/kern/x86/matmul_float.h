@@ -1,7 +1,7 @@
 /* matmul_float.h - products with F32, F16 and BF16 weights, for any vector width; included once by the file of each level.
  * Before the include: vf, V_LANES, V_TOKENS (of one tile: 2 * V_TOKENS sums fill the registers), V_DIRECT (tokens served
- * straight from the panel), v_zero, v_load, v_store, v_all,
- * v_fma, v_add, v_halves (16-bit floats), v_bfloats, v_put (masked store of a result).
+ * straight from the panel), v_zero, v_load, v_store, v_all, v_fma, v_add, v_halves (16-bit floats), v_bfloats, v_put (masked
+ * store of a result).
  * A tile is 2 * V_LANES rows: two panels or one. Weights are widened into scratch once for all tokens of a chunk. NUMERICS:
  * blocks of 32 columns, each a chain of fma from zero, added to the sum in ascending order. */
 #include "kern/panel.h"
@@ -149,8 +149,6 @@ SPARK_INLINE void f_run_rows(const spark_matmul_args *a, spark_type type, uint32
 
 /* ---- Few tokens ------------------------------------------------------------------------------------------------- */
 
-#define F_AHEAD 2048 /* bytes asked for in advance */
-
 /* One vector of rows straight from the panel; blocks are independent, so their chains overlap. */
 SPARK_INLINE void f_direct(const spark_matmul_args *a, spark_type type, const uint8_t *panel, unsigned at, unsigned n,
                            vf *acc)
@@ -164,7 +162,7 @@ SPARK_INLINE void f_direct(const spark_matmul_args *a, spark_type type, const ui
         for (; k < end; k++) {
             const vf w = f_weights(type, panel, k, at);
             if (type == SPARK_TYPE_F32 || k % 2 == 0)
-                __builtin_prefetch(panel + (size_t)k * PANEL_ROWS * (type == SPARK_TYPE_F32 ? 4 : 2) + F_AHEAD);
+                __builtin_prefetch(panel + (size_t)k * PANEL_ROWS * (type == SPARK_TYPE_F32 ? 4 : 2) + PANEL_AHEAD);
             SPARK_UNROLL(8)
             for (unsigned i = 0; i < n; i++) s[i] = v_fma(w, f_broadcast(a->acts + i * a->act_stride, k), s[i]);
         }
