@@ -209,7 +209,7 @@ double kern_check_time(kern_check *kc, const char *name, double work, const char
 
 /* The levels of this architecture above scalar, lowest first. */
 #if defined(__x86_64__)
-static const spark_isa check_levels[] = {SPARK_ISA_AVX2, SPARK_ISA_AVX512};
+static const spark_isa check_levels[] = {SPARK_ISA_AVX2, SPARK_ISA_AVX512, SPARK_ISA_AMX};
 #elif defined(__aarch64__)
 static const spark_isa check_levels[] = {SPARK_ISA_NEON, SPARK_ISA_DOTPROD, SPARK_ISA_I8MM};
 #else
@@ -253,7 +253,7 @@ static void check_walk(kern_check *kc, int only)
 static int check_usage(void)
 {
     fprintf(stderr,
-            "usage: kern_check [--bench] [--cpu scalar|avx2|avx512|neon|dotprod|i8mm] [--filter TEXT] [--seed N]\n");
+            "usage: kern_check [--bench] [--cpu scalar|avx2|avx512|amx|neon|dotprod|i8mm] [--filter TEXT] [--seed N]\n");
     return 2;
 }
 

@@ -132,7 +132,7 @@ void cli_man_page(const cli_command *c, FILE *out)
         man_text((*each)->summary, out);
         fputc('\n', out);
     }
-    fputs(".SH ENVIRONMENT\n.TP\n.B SPARK_CPU\nThe highest CPU level to use (scalar, avx2, avx512, neon, ...). It "
+    fputs(".SH ENVIRONMENT\n.TP\n.B SPARK_CPU\nThe highest CPU level to use (scalar, avx2, avx512, amx, neon, ...). It "
           "never changes a result.\n"
           ".SH EXIT STATUS\n0 done, 1 failed, 2 wrong usage, 3 refused by policy.\n",
           out);

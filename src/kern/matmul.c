@@ -33,6 +33,8 @@ void spark_kern_matmul_init(spark_kern *k, spark_isa isa)
     if (isa < SPARK_ISA_AVX512) return;
     spark__matmul_init_avx512(k);
     spark__matmul_init_float_avx512(k);
+    if (isa < SPARK_ISA_AMX) return;
+    spark__matmul_init_amx(k);
 #elif defined(__aarch64__)
     spark__matmul_init_arm(k, isa);
 #else

@@ -12,7 +12,7 @@ void spark_kern_ops_init(spark_kern *k, spark_isa isa)
     if (isa == SPARK_ISA_AVX2) {
         spark__ops_init_avx2(k);
         spark__attn_init_avx2(k);
-    } else if (isa == SPARK_ISA_AVX512) {
+    } else if (isa >= SPARK_ISA_AVX512) {
         spark__ops_init_avx512(k);
         spark__attn_init_avx512(k);
     }

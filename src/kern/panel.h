@@ -124,8 +124,13 @@ static inline void panel_ask(const panel_ahead *p, uint32_t i, uint32_t n)
 void spark__matmul_init_ref(spark_kern *k);
 void spark__matmul_init_avx2(spark_kern *k);
 void spark__matmul_init_avx512(spark_kern *k);
+void spark__matmul_init_amx(spark_kern *k); /* quantized weights, many tokens */
 void spark__matmul_init_float_avx2(spark_kern *k); /* float weights, and quantize */
 void spark__matmul_init_float_avx512(spark_kern *k);
+
+/* The product of AVX-512 with weights of a quantized type; AMX takes it for few tokens. */
+typedef void panel_product(const spark_matmul_args *a);
+panel_product *spark__matmul_avx512(spark_type type);
 
 /* Bytes of scratch that any level asks for. */
 #define PANEL_SCRATCH ((size_t)96 * 1024)

@@ -1,6 +1,8 @@
 /* cpu_x86.c - what this x86 CPU can, and whether the system saves the registers for it. */
 #include <cpuid.h>
 #include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "kern/kern_internal.h"
 
@@ -14,6 +16,7 @@ static uint64_t cpu_saved_state(void)
 
 #define CPU_YMM_STATE 0x06u /* XMM, YMM */
 #define CPU_ZMM_STATE 0xe6u /* + masks, upper halves, upper registers */
+#define CPU_AMX_STATE 0x600e6u /* + tile shapes, tiles */
 
 static int cpu_all(uint32_t flags, uint32_t wanted) { return (flags & wanted) == wanted; }
 
@@ -33,8 +36,22 @@ static int cpu_has_avx512(void)
            cpu_all(b, bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ) && cpu_all(c, bit_AVX512VNNI);
 }
 
+#define CPU_AMX_TILE (1u << 24) /* leaf 7, EDX */
+#define CPU_AMX_INT8 (1u << 25)
+
+/* Tiles are 8 KiB of state a thread, so Linux (5.16 and later) gives them only to a process that asks; asking again is free. */
+static int cpu_has_amx(void)
+{
+    enum { REQ_XCOMP_PERM = 0x1023, TILE_DATA = 18 };
+    uint32_t a, b, c, d;
+    if (!cpu_has_avx512() || (cpu_saved_state() & CPU_AMX_STATE) != CPU_AMX_STATE) return 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !cpu_all(d, CPU_AMX_TILE | CPU_AMX_INT8)) return 0;
+    return syscall(SYS_arch_prctl, REQ_XCOMP_PERM, TILE_DATA) == 0;
+}
+
 int spark__cpu_has(spark_isa isa)
 {
     if (isa == SPARK_ISA_AVX2) return cpu_has_avx2();
-    return isa == SPARK_ISA_AVX512 && cpu_has_avx512();
+    if (isa == SPARK_ISA_AVX512) return cpu_has_avx512();
+    return isa == SPARK_ISA_AMX && cpu_has_amx();
 }

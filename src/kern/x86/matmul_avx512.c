@@ -16,14 +16,9 @@
  * Loads and stores have ports of their own: 8 loads for 12 vpdpbusd. Measured on an Intel Xeon with AMX, in first-level cache:
  * Q4_0 63 %, Q4_K 57-60, Q5_K 55-57, Q6_K 54; bare vpdpbusd with these loads reach 83 % there (with either kind of load alone
  * 98 %), whatever the shape (3 x 4, 4 x 4, 5 x 3, 6 x 4 measured no better). */
-#include <immintrin.h>
-
 #include "kern/panel.h"
 #include "kern/quant.h"
 #include "kern/x86/traits.h"
-
-typedef __m512i vi;
-typedef __m512 vf;
 
 SPARK_INLINE k_traits k_traits_of(spark_type type)
 {
@@ -38,32 +33,7 @@ SPARK_INLINE k_traits k_traits_of(spark_type type)
     }
 }
 
-/* ---- The operations that levels.h asks for --------------------------------------------------------------------- */
-
-#define l_line(s, i)         _mm512_load_si512((s).lines + (i) * (size_t)PANEL_LINE)
-#define l_halves(s, at)      _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(const void *)((s).lines + (at))))
-#define l_words(s, at)       _mm512_cvtepu16_epi32(_mm256_load_si256((const __m256i *)(const void *)((s).lines + (at))))
-#define l_put(to, x)         _mm512_store_si512(to, x)
-#define l_putf(to, x)        _mm512_store_ps(to, x)
-#define l_all8(x)            _mm512_set1_epi8((char)(x))
-#define l_all32(x)           _mm512_set1_epi32(x)
-#define l_right(x, n)        _mm512_srli_epi32(x, n)
-#define l_right_signed(x, n) _mm512_srai_epi32(x, n)
-#define l_left(x, n)         _mm512_slli_epi32(x, n)
-#define l_left16(x, n)       _mm512_slli_epi16(x, n)
-#define l_and(a, b)          _mm512_and_si512(a, b)
-#define l_xor(a, b)          _mm512_xor_si512(a, b)
-#define l_or_and(a, b, m)    _mm512_ternarylogic_epi32(a, b, m, 0xf8) /* a | (b & m) */
-#define l_sub8(a, b)         _mm512_sub_epi8(a, b)
-#define l_sub16(a, b)        _mm512_sub_epi16(a, b)
-#define l_add16(a, b)        _mm512_add_epi16(a, b)
-#define l_sub32(a, b)        _mm512_sub_epi32(a, b)
-#define l_negative(x)        _mm512_xor_ps(x, _mm512_set1_ps(-0.0f))
-#define l_table(t, index)    _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), index)
-#define l_scale_signed(s)    (s) /* for vpmulld */
-#define l_scale(s)           (s) /* the low half of a lane; the high one must be zero for vpdpwssd */
-
-#include "kern/x86/levels.h"
+#include "kern/x86/avx512.h"
 
 #define T_COLS      512u /* columns taken apart at a time */
 #define T_TOKENS    6u   /* of one tile */
@@ -87,32 +57,7 @@ typedef struct t_tile {
 
 typedef void t_tile_fn(const t_tile *t);
 
-SPARK_INLINE vi t_word(const uint8_t *p)
-{
-    int x;
-    memcpy(&x, p, 4);
-    return l_all32(x);
-}
-
-SPARK_INLINE vf t_float(const uint8_t *p)
-{
-    float x;
-    memcpy(&x, p, 4);
-    return _mm512_set1_ps(x);
-}
-
-SPARK_INLINE vi t_ints(const uint8_t *p, size_t line) { return _mm512_load_si512(p + line * PANEL_LINE); }
-SPARK_INLINE vf t_vec(const uint8_t *p) { return _mm512_load_ps(p); }
-
 /* ---- Tiles of 32 columns a unit: d[2], [m[2]], levels[8][2] ----------------------------------------------------- */
-
-SPARK_INLINE vf t_chain_32(int has_min, vi isum, vf d, vf m, const uint8_t *x, vf acc)
-{
-    const vf dx = t_float(x + offsetof(spark__act32, d)), sum = _mm512_cvtepi32_ps(isum);
-    if (!has_min) return _mm512_fmadd_ps(_mm512_mul_ps(d, dx), sum, acc);
-    const vf u = _mm512_fmadd_ps(m, t_float(x + offsetof(spark__act32, sum)), _mm512_mul_ps(d, sum));
-    return _mm512_fmadd_ps(dx, u, acc);
-}
 
 SPARK_INLINE void t_tile_32(const t_tile *t, unsigned n, int has_min)
 {
@@ -154,27 +99,6 @@ SPARK_INLINE void t_tile_32(const t_tile *t, unsigned n, int has_min)
 }
 
 /* ---- Tiles of 256 columns a unit: head[..][2], levels[64][2] ---------------------------------------------------- */
-
-/* The end of a block: offset and minimum, then the chain. `head` is the vector of this row half, `step` bytes apart. */
-SPARK_INLINE vf t_chain_256(k_traits k, vi isum, const uint8_t *head, size_t step, const uint8_t *x, vf acc)
-{
-    const uint8_t *off = head + (1u + (k.n_min != 0) + k.n_scale) * step, *min = off + k.n_off * step;
-    const unsigned sum32 = offsetof(spark__act256, sum32), m16 = offsetof(spark__act256, m16);
-    const vf dx = t_float(x);
-    SPARK_UNROLL(8)
-    for (unsigned p = 0; p < k.n_off; p++)
-        isum = _mm512_dpwssd_epi32(isum, t_word(x + (k.n_off == 4 ? sum32 : m16) + 4 * p), t_ints(off + p * step, 0));
-    if (k.shift) isum = _mm512_srai_epi32(isum, 2);
-    if (k.n_min == 0) return _mm512_fmadd_ps(_mm512_mul_ps(t_vec(head), dx), _mm512_cvtepi32_ps(isum), acc);
-    vi msum = _mm512_setzero_si512();
-    SPARK_UNROLL(8)
-    for (unsigned p = 0; p < k.n_min; p++)
-        msum = _mm512_dpwssd_epi32(msum, t_word(x + (k.n_min == 4 ? sum32 : m16) + 4 * p), t_ints(min + p * step, 0));
-    if (k.n_min == 8) msum = _mm512_srai_epi32(msum, 4);
-    vf u = _mm512_mul_ps(t_vec(head), _mm512_cvtepi32_ps(isum));
-    u = _mm512_fmadd_ps(t_vec(head + step), _mm512_cvtepi32_ps(msum), u);
-    return _mm512_fmadd_ps(dx, u, acc);
-}
 
 SPARK_INLINE vi t_scaled(k_traits k, vi isum, vi dot, vi s)
 {
@@ -367,16 +291,6 @@ SPARK_INLINE void t_direct_256(spark_type type, const t_direct *t, unsigned n, v
     }
 }
 
-/* ---- Results --------------------------------------------------------------------------------------------------- */
-
-SPARK_INLINE void t_store(const spark_matmul_args *a, uint32_t panel, uint32_t token, vf y)
-{
-    const uint32_t row = panel * PANEL_ROWS, left = a->w->n_rows - row;
-    const __mmask16 mask = left >= PANEL_ROWS ? (__mmask16)0xffff : (__mmask16)((1u << left) - 1);
-    if (a->bias) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, a->bias + row));
-    _mm512_mask_storeu_ps(a->out + token * a->out_stride + row, mask, y);
-}
-
 /* ---- Whole products -------------------------------------------------------------------------------------------- */
 
 typedef void t_direct_fn(const t_direct *t, vf *acc);
@@ -539,22 +453,29 @@ static void spark_k_matmul_any_avx512(const spark_matmul_args *a)
     t_run(a, spark_type_lookup(a->w->type)->block_elems == 32 ? &any_32 : &any_256);
 }
 
+panel_product *spark__matmul_avx512(spark_type type)
+{
+    static panel_product *const own[SPARK_N_TYPES] = {
+        [SPARK_TYPE_Q4_0] = spark_k_matmul_Q4_0_avx512,
+        [SPARK_TYPE_Q4_1] = spark_k_matmul_Q4_1_avx512,
+        [SPARK_TYPE_Q5_0] = spark_k_matmul_Q5_0_avx512,
+        [SPARK_TYPE_Q5_1] = spark_k_matmul_Q5_1_avx512,
+        [SPARK_TYPE_Q8_0] = spark_k_matmul_Q8_0_avx512,
+        [SPARK_TYPE_IQ4_NL] = spark_k_matmul_IQ4_NL_avx512,
+        [SPARK_TYPE_Q2_K] = spark_k_matmul_Q2_K_avx512,
+        [SPARK_TYPE_Q3_K] = spark_k_matmul_Q3_K_avx512,
+        [SPARK_TYPE_Q4_K] = spark_k_matmul_Q4_K_avx512,
+        [SPARK_TYPE_Q5_K] = spark_k_matmul_Q5_K_avx512,
+        [SPARK_TYPE_Q6_K] = spark_k_matmul_Q6_K_avx512,
+        [SPARK_TYPE_IQ4_XS] = spark_k_matmul_IQ4_XS_avx512,
+    };
+    return own[type] ? own[type] : spark_k_matmul_any_avx512;
+}
+
 void spark__matmul_init_avx512(spark_kern *k)
 {
     for (uint32_t id = 0; id < SPARK_N_TYPES; id++) {
         const spark_type_info *t = spark_type_lookup(id);
-        if (t && t->act_block) k->matmul[id] = spark_k_matmul_any_avx512;
+        if (t && t->act_block) k->matmul[id] = spark__matmul_avx512((spark_type)id);
     }
-    k->matmul[SPARK_TYPE_Q4_0] = spark_k_matmul_Q4_0_avx512;
-    k->matmul[SPARK_TYPE_Q4_1] = spark_k_matmul_Q4_1_avx512;
-    k->matmul[SPARK_TYPE_Q5_0] = spark_k_matmul_Q5_0_avx512;
-    k->matmul[SPARK_TYPE_Q5_1] = spark_k_matmul_Q5_1_avx512;
-    k->matmul[SPARK_TYPE_Q8_0] = spark_k_matmul_Q8_0_avx512;
-    k->matmul[SPARK_TYPE_IQ4_NL] = spark_k_matmul_IQ4_NL_avx512;
-    k->matmul[SPARK_TYPE_Q2_K] = spark_k_matmul_Q2_K_avx512;
-    k->matmul[SPARK_TYPE_Q3_K] = spark_k_matmul_Q3_K_avx512;
-    k->matmul[SPARK_TYPE_Q4_K] = spark_k_matmul_Q4_K_avx512;
-    k->matmul[SPARK_TYPE_Q5_K] = spark_k_matmul_Q5_K_avx512;
-    k->matmul[SPARK_TYPE_Q6_K] = spark_k_matmul_Q6_K_avx512;
-    k->matmul[SPARK_TYPE_IQ4_XS] = spark_k_matmul_IQ4_XS_avx512;
 }
