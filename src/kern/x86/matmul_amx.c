@@ -93,39 +93,73 @@ typedef void x_group_fn(const x_group *g);
 
 #define X_HEAD_32(has_min) ((has_min) ? 2u : 1u)
 
-/* Results of block b, panel v at dots + (b * 2 + v) * X_TILE. */
+/* Block b of both panels into tiles c and d. */
+#define X_BLOCK_32(c, d, a, w, q, stride)                                                                              \
+    do {                                                                                                               \
+        X_LOAD(a, q, stride);                                                                                          \
+        X_LOAD(6, w, PANEL_LINE);                                                                                      \
+        X_ZERO(c);                                                                                                     \
+        X_DOT(c, a, 6);                                                                                                \
+        X_LOAD(7, (w) + X_UNIT_BYTES, PANEL_LINE);                                                                     \
+        X_ZERO(d);                                                                                                     \
+        X_DOT(d, a, 7);                                                                                                \
+    } while (0)
+
+#define X_STORE_32(c, d, to)                                                                                           \
+    do {                                                                                                               \
+        X_STORE(c, to);                                                                                                \
+        X_STORE(d, (to) + X_TILE);                                                                                     \
+    } while (0)
+
+/* Results of block b, panel v at dots + (b * 2 + v) * X_TILE. A block's results are stored while the next one multiplies. */
 SPARK_INLINE void x_dots_32(const x_group *g, int has_min)
 {
-    const size_t block = (X_HEAD_32(has_min) + 8) * (size_t)PANEL_LINE;
+    const size_t step = (X_HEAD_32(has_min) + 8) * (size_t)PANEL_LINE;
     const uint8_t *w = g->unit + X_HEAD_32(has_min) * PANEL_LINE, *q = g->x + offsetof(spark__act32, q);
     uint8_t *to = g->dots;
-    for (unsigned b = 0; b < g->n_blocks; b++, w += block, q += sizeof(spark__act32), to += 2 * (size_t)X_TILE) {
-        X_LOAD(4, q, g->stride);
-        X_LOAD(6, w, PANEL_LINE);
-        X_ZERO(0);
-        X_DOT(0, 4, 6);
-        X_LOAD(7, w + X_UNIT_BYTES, PANEL_LINE);
-        X_ZERO(1);
-        X_DOT(1, 4, 7);
-        X_STORE(0, to);
-        X_STORE(1, to + X_TILE);
+    X_BLOCK_32(0, 1, 4, w, q, g->stride);
+    for (unsigned b = 1; b < g->n_blocks; b++) {
+        w += step;
+        q += sizeof(spark__act32);
+        if (b % 2) {
+            X_BLOCK_32(2, 3, 5, w, q, g->stride);
+            X_STORE_32(0, 1, to);
+        } else {
+            X_BLOCK_32(0, 1, 4, w, q, g->stride);
+            X_STORE_32(2, 3, to);
+        }
+        to += 2 * (size_t)X_TILE;
     }
+    if (g->n_blocks % 2)
+        X_STORE_32(0, 1, to);
+    else
+        X_STORE_32(2, 3, to);
 }
 
 SPARK_INLINE void x_chains_32(const x_group *g, unsigned n_blocks, unsigned v, int has_min)
 {
-    const size_t block = (X_HEAD_32(has_min) + 8) * (size_t)PANEL_LINE;
-    const uint8_t *head = g->unit + v * X_UNIT_BYTES;
-    for (unsigned i = 0; i < g->n; i++) {
-        float *to = g->acc + (i * 2 + v) * 16;
-        const uint8_t *x = g->x + i * g->stride;
-        vf acc = _mm512_load_ps(to);
+    const size_t step = (X_HEAD_32(has_min) + 8) * (size_t)PANEL_LINE;
+    const uint8_t *head = g->unit + v * X_UNIT_BYTES, *dots = g->dots + v * X_TILE;
+    vf d[X_BLOCKS], m[X_BLOCKS];
+    SPARK_UNROLL(8)
+    for (unsigned b = 0; b < n_blocks; b++) {
+        d[b] = t_vec(head + b * step);
+        m[b] = has_min ? t_vec(head + b * step + PANEL_LINE) : _mm512_setzero_ps();
+    }
+    for (unsigned i = 0; i < g->n; i += 2) {
+        const unsigned j = i + 1 < g->n ? i + 1 : i;
+        float *to = g->acc + (i * 2 + v) * 16, *to2 = g->acc + (j * 2 + v) * 16;
+        const uint8_t *x = g->x + i * g->stride, *x2 = g->x + j * g->stride;
+        vf acc = _mm512_load_ps(to), acc2 = _mm512_load_ps(to2);
         SPARK_UNROLL(8)
-        for (unsigned b = 0; b < n_blocks; b++)
-            acc = t_chain_32(has_min, t_ints(g->dots + (b * 2 + v) * X_TILE, i), t_vec(head + b * block),
-                             has_min ? t_vec(head + b * block + PANEL_LINE) : _mm512_setzero_ps(),
+        for (unsigned b = 0; b < n_blocks; b++) {
+            acc = t_chain_32(has_min, t_ints(dots + b * 2 * (size_t)X_TILE, i), d[b], m[b],
                              x + b * sizeof(spark__act32), acc);
+            acc2 = t_chain_32(has_min, t_ints(dots + b * 2 * (size_t)X_TILE, j), d[b], m[b],
+                             x2 + b * sizeof(spark__act32), acc2);
+        }
         _mm512_store_ps(to, acc);
+        _mm512_store_ps(to2, acc2);
     }
 }
 
