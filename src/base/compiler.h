@@ -12,7 +12,8 @@
 #define SPARK_UNROLL(n)  SPARK_PRAGMA_(GCC unroll n)
 #define SPARK_PRAGMA_(x) _Pragma(#x)
 /* Asks for the cache line at p, which may be any address. */
-#define SPARK_PREFETCH(p)  __builtin_prefetch(p)
+#define SPARK_PREFETCH(p)       __builtin_prefetch(p)
+#define SPARK_PREFETCH_WRITE(p) __builtin_prefetch(p, 1)
 #define SPARK_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 __extension__ typedef unsigned __int128 spark_u128; /* products of two 64-bit numbers */

@@ -56,18 +56,19 @@ void spark__pass_quantize(const net_thread *t, unsigned mask, const float *x, ui
     }
 }
 
-static spark_matrix forward_part(const net_matrix *m, uint32_t part)
+/* Rows of panels [begin, end). */
+static uint32_t forward_panel_rows(const net_matrix *m, uint32_t begin, uint32_t end)
 {
-    spark_matrix w = m->m;
-    w.data += part * m->part_bytes;
-    return w;
+    const uint32_t rows = (end - begin) * SPARK_PANEL_ROWS, left = m->m.n_rows - begin * SPARK_PANEL_ROWS;
+    return rows < left ? rows : left;
 }
 
 static void forward_product(const net_thread *t, const net_matrix *m, uint32_t part, const uint8_t *acts,
                             uint32_t n_rows, float *out, size_t out_stride, const float *bias, uint32_t begin,
                             uint32_t end)
 {
-    const spark_matrix w = forward_part(m, part);
+    spark_matrix w = m->m;
+    w.data += part * m->part_bytes;
     t->e->kern.matmul[w.type](&(spark_matmul_args){.w = &w,
                                                    .panel_begin = begin,
                                                    .panel_end = end,
@@ -80,21 +81,29 @@ static void forward_product(const net_thread *t, const net_matrix *m, uint32_t p
                                                    .scratch = t->matmul_scratch});
 }
 
+/* up of panels [begin, end) alone, to rows of its own. */
+static void forward_up(const net_thread *t, const net_item *i, uint32_t begin, uint32_t end, size_t stride)
+{
+    net_matrix some = *i->up;
+    some.m.data += begin * some.m.panel_bytes;
+    some.m.n_rows = forward_panel_rows(i->up, begin, end);
+    const float *bias = i->up_bias ? i->up_bias + (size_t)begin * SPARK_PANEL_ROWS : NULL;
+    forward_product(t, &some, i->part, i->up_acts, i->n_rows, t->up, stride, bias, 0, end - begin);
+}
+
 /* Gate and up of a few panels at a time, so that the results are still in the cache when the activation joins them. */
 static void forward_pair(const net_thread *t, const net_item *i, uint32_t begin, uint32_t end)
 {
     const spark_exec *e = t->e;
-    const uint32_t fit = 65536 / SPARK_PANEL_ROWS / i->n_rows, step = fit < 2 ? 2 : fit & ~1u;
+    const uint32_t fit = NET_UP_FLOATS / SPARK_PANEL_ROWS / i->n_rows, step = fit < 2 ? 2 : fit & ~1u;
     for (uint32_t p = begin; p < end; p += step) {
-        const uint32_t stop = end - p < step ? end : p + step;
+        const uint32_t stop = end - p < step ? end : p + step, n = forward_panel_rows(i->w, p, stop);
+        const size_t stride = (size_t)(stop - p) * SPARK_PANEL_ROWS;
         forward_product(t, i->w, i->part, i->acts, i->n_rows, i->out, i->out_stride, i->bias, p, stop);
-        forward_product(t, i->up, i->part, i->up_acts, i->n_rows, i->up_out, i->out_stride, i->up_bias, p, stop);
-        const uint32_t from = p * SPARK_PANEL_ROWS,
-                       to = stop * SPARK_PANEL_ROWS < i->w->m.n_rows ? stop * SPARK_PANEL_ROWS : i->w->m.n_rows;
+        forward_up(t, i, p, stop, stride);
         for (uint32_t r = 0; r < i->n_rows; r++) {
-            float *gate = i->out + r * i->out_stride + from;
-            const float *up = i->up_out + r * i->out_stride + from;
-            (e->net->family->gelu ? e->kern.gelu_mul : e->kern.silu_mul)(gate, up, to - from);
+            float *gate = i->out + r * i->out_stride + (size_t)p * SPARK_PANEL_ROWS;
+            (e->net->family->gelu ? e->kern.gelu_mul : e->kern.silu_mul)(gate, t->up + r * stride, n);
         }
     }
 }
@@ -103,12 +112,11 @@ static void forward_logits(const net_thread *t, const net_item *i, uint32_t begi
 {
     const spark_exec *e = t->e;
     forward_product(t, i->w, 0, i->acts, i->n_rows, i->out, i->out_stride, i->bias, begin, end);
-    const uint32_t from = begin * SPARK_PANEL_ROWS,
-                   to = end * SPARK_PANEL_ROWS < i->w->m.n_rows ? end * SPARK_PANEL_ROWS : i->w->m.n_rows;
+    const uint32_t n = forward_panel_rows(i->w, begin, end);
     for (uint32_t r = 0; r < i->n_rows; r++) {
-        float *row = i->out + r * i->out_stride + from;
-        if (!spark__all_below(row, to - from, INFINITY)) spark__exec_bad(t->e, i->logits->source[r]);
-        if (e->net->final_softcap != 0) e->kern.softcap(row, e->net->final_softcap, to - from);
+        float *row = i->out + r * i->out_stride + (size_t)begin * SPARK_PANEL_ROWS;
+        if (!spark__all_below(row, n, INFINITY)) spark__exec_bad(t->e, i->logits->source[r]);
+        if (e->net->final_softcap != 0) e->kern.softcap(row, e->net->final_softcap, n);
     }
 }
 
@@ -238,7 +246,6 @@ static void forward_dense(const net_thread *t, const net_layer *l, const net_row
     net_item item = forward_item(t, &l->gate, &l->gate_bias, set, e->gate, e->at.ff_stride);
     item.up = &l->up;
     item.up_acts = t->acts[spark__net_form(l->up.m.type)];
-    item.up_out = e->up;
     item.up_bias = l->up_bias.data;
     spark__pass_products(t, &item, 1);
     forward_barrier(t);
@@ -297,6 +304,7 @@ static void forward_task(void *arg, unsigned index, unsigned count)
                     .index = index,
                     .count = count,
                     .row = (float *)(void *)(mine + at->t_row),
+                    .up = (float *)(void *)(mine + at->t_up),
                     .x = e->small ? (float *)(void *)(mine + at->t_x) : spark__exec_f32(e, at->x),
                     .matmul_scratch = mine + at->t_matmul,
                     .attn_scratch = mine + at->t_attn,
@@ -393,7 +401,6 @@ spark_status spark_exec_create(spark_exec **out, const spark_net *n, const spark
     e->attn_out = spark__exec_f32(e, at.attn_out);
     e->proj = spark__exec_f32(e, at.proj);
     e->gate = spark__exec_f32(e, at.gate);
-    e->up = spark__exec_f32(e, at.up);
     e->logits = spark__exec_f32(e, at.logits);
     uint32_t *numbers = (uint32_t *)(void *)(e->base + at.rows);
     net_segment *segments = (net_segment *)(numbers + 4 * (size_t)at.n_batch);

@@ -140,6 +140,7 @@ void spark__rope_row(const net_rope *r, uint32_t rot_dim, uint32_t position, flo
 /* ---- Where scratch lies (plan.c) ------------------------------------------------------------------------------------ */
 
 enum {
+    NET_UP_FLOATS = 65536, /* results of `up` that wait for their gate, about: 256 KiB */
     NET_SMALL = 4,      /* passes of so few rows repeat the work between products in every thread: fewer barriers */
     NET_ATTN_ROWS = 64, /* query rows of one call of the attention kernel (or one group of heads, if that is larger) */
 };
@@ -150,11 +151,11 @@ typedef struct net_layout {
     uint32_t q_width, k_width, v_width, qkv_width, ff_stride;
     size_t n_parts, act_stride[NET_N_FORMS];
     /* shared */
-    size_t exec, x, acts[NET_N_FORMS], qkv, attn_out, proj, gate, up, logits, cos[2], sin[2], rows, tickets, parts;
-    size_t router, choice, weight, slot_acts[NET_N_FORMS], slot_out, slot_gate, slot_up, slots, expert_begin;
+    size_t exec, x, acts[NET_N_FORMS], qkv, attn_out, proj, gate, logits, cos[2], sin[2], rows, tickets, parts;
+    size_t router, choice, weight, slot_acts[NET_N_FORMS], slot_out, slot_gate, slots, expert_begin;
     /* of one thread, behind `threads` */
     size_t threads, thread_stride;
-    size_t t_row, t_x, t_acts[NET_N_FORMS], t_matmul, t_attn, t_attn_rows, t_blocks, t_items;
+    size_t t_row, t_up, t_x, t_acts[NET_N_FORMS], t_matmul, t_attn, t_attn_rows, t_blocks, t_items;
     size_t total;
 } net_layout;
 
@@ -214,8 +215,8 @@ typedef struct net_item {
     uint32_t part;            /* which expert */
     const uint8_t *acts, *up_acts;
     uint32_t n_rows;
-    float *out, *up_out;
-    size_t out_stride; /* of both */
+    float *out;
+    size_t out_stride;
     const float *bias, *up_bias;
     const net_rowset *logits; /* set for the head: results are checked and capped */
 } net_item;
@@ -225,7 +226,7 @@ typedef struct net_thread {
     spark_exec *e;
     unsigned index, count;
     uint32_t begin, end; /* the rows it prepares; in a small pass all of them */
-    float *row, *x;      /* one row; the residual stream */
+    float *row, *x, *up; /* one row; the residual stream; results that the gate takes at once (NET_UP_FLOATS) */
     uint8_t *acts[NET_N_FORMS];
     void *matmul_scratch, *attn_scratch;
     size_t *q_offset, *out_offset; /* of the query rows of one call */
@@ -242,7 +243,7 @@ struct spark_exec {
     spark_pages memory;
     uint8_t *base;
     spark_ticket *tickets; /* [n_layers] units of attention */
-    float *qkv, *attn_out, *proj, *gate, *up, *logits;
+    float *qkv, *attn_out, *proj, *gate, *logits;
     /* the pass that is running */
     spark_kv *kv;
     const spark_row *rows;

@@ -134,7 +134,6 @@ static void moe_gate_up(const net_thread *t, const net_layer *l, const net_rowse
                                    .up_acts = moe_slot_acts(e, &l->up, slot),
                                    .n_rows = s.begin[x + 1] - slot,
                                    .out = spark__exec_f32(e, e->at.slot_gate) + slot * ff,
-                                   .up_out = spark__exec_f32(e, e->at.slot_up) + slot * ff,
                                    .out_stride = ff};
     }
     if (l->shared_gate.source)
@@ -144,7 +143,6 @@ static void moe_gate_up(const net_thread *t, const net_layer *l, const net_rowse
                                    .up_acts = t->acts[spark__net_form(l->shared_up.m.type)],
                                    .n_rows = set->n,
                                    .out = e->gate,
-                                   .up_out = e->up,
                                    .out_stride = e->at.ff_stride};
     spark__pass_products(t, t->items, n);
     spark_pool_barrier(e->pool);

@@ -54,10 +54,7 @@ static void plan_shared(const spark_net *n, plan_sum *p, net_layout *l)
     l->qkv = plan_floats(p, rows, l->qkv_width);
     l->attn_out = plan_floats(p, rows, (size_t)i->n_heads * i->head_dim_v);
     l->proj = plan_floats(p, rows, i->n_embd);
-    if (l->ff_stride > 0) {
-        l->gate = plan_floats(p, rows, l->ff_stride);
-        l->up = plan_floats(p, rows, l->ff_stride);
-    }
+    if (l->ff_stride > 0) l->gate = plan_floats(p, rows, l->ff_stride);
     for (unsigned r = 0; r < 2; r++) {
         l->cos[r] = plan_floats(p, rows, n->rot_dim / 2);
         l->sin[r] = plan_floats(p, rows, n->rot_dim / 2);
@@ -80,7 +77,6 @@ static void plan_experts(const spark_net *n, plan_sum *p, net_layout *l)
     l->expert_begin = plan_take(p, (size_t)n->info.n_experts + 1, sizeof(uint32_t));
     for (unsigned f = 0; f < NET_N_FORMS; f++) l->slot_acts[f] = plan_take(p, slots, l->act_stride[f]);
     l->slot_gate = plan_floats(p, slots, n->n_ff_expert);
-    l->slot_up = plan_floats(p, slots, n->n_ff_expert);
     l->slot_out = plan_floats(p, slots, n->info.n_embd);
 }
 
@@ -89,6 +85,7 @@ static void plan_thread(const spark_net *n, plan_sum *p, net_layout *l, size_t m
     const spark_net_info *i = &n->info;
     const size_t start = p->at;
     l->t_row = plan_floats(p, 1, i->n_embd);
+    l->t_up = plan_floats(p, 1, plan_max(NET_UP_FLOATS, 2 * SPARK_PANEL_ROWS * l->n_batch));
     if (l->n_small > 0) {
         l->t_x = plan_floats(p, l->n_small, i->n_embd);
         for (unsigned f = 0; f < NET_N_FORMS; f++) l->t_acts[f] = plan_take(p, l->n_small, l->act_stride[f]);
@@ -99,8 +96,9 @@ static void plan_thread(const spark_net *n, plan_sum *p, net_layout *l, size_t m
     l->t_blocks = plan_take(p, l->n_blocks, sizeof(uint8_t *));
     l->t_items = plan_take(p, (size_t)i->n_experts + 3, sizeof(net_item));
     /* offsets from the start of the thread's part; its end stays clear of the neighbour's lines */
-    size_t *const parts[] = {&l->t_row,    &l->t_x,    &l->t_acts[0],   &l->t_acts[1], &l->t_acts[2],
-                             &l->t_matmul, &l->t_attn, &l->t_attn_rows, &l->t_blocks,  &l->t_items};
+    size_t *const parts[] = {&l->t_row,       &l->t_up,     &l->t_x,    &l->t_acts[0],   &l->t_acts[1],
+                             &l->t_acts[2], &l->t_matmul, &l->t_attn, &l->t_attn_rows, &l->t_blocks,
+                             &l->t_items};
     for (size_t k = 0; k < SPARK_COUNT(parts); k++)
         if (*parts[k] >= start) *parts[k] -= start;
     l->thread_stride = spark_round_up(p->at - start, 128);

@@ -359,42 +359,64 @@ typedef struct x_format {
     unsigned block;
 } x_format;
 
-/* n tokens in groups over the unit of a pair of panels. */
-static void x_run_groups(const x_format *f, x_group g, uint32_t n, const panel_ahead *next)
+/* Two panels (the second may be the first again) times tokens [token, token + n). */
+typedef struct x_pair {
+    uint32_t panel, n_panels, token, n;
+} x_pair;
+
+/* Asks for the lines of the results of tokens [token, token + n), which are about to be written. */
+static void x_ask_results(const spark_matmul_args *a, const x_pair *p, uint32_t token, uint32_t n)
 {
-    const uint32_t n_groups = (n + X_GROUP - 1) / X_GROUP, small = n / n_groups, extra = n % n_groups;
+    for (uint32_t i = 0; i < n; i++) {
+        float *out = a->out + (token + i) * a->out_stride + p->panel * PANEL_ROWS;
+        SPARK_PREFETCH_WRITE(out);
+        SPARK_PREFETCH_WRITE(out + PANEL_ROWS);
+    }
+}
+
+/* A lone panel is computed twice and stored once. */
+static void x_store_results(const spark_matmul_args *a, const x_pair *p, uint32_t token, uint32_t n, const float *acc)
+{
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t v = 0; v < p->n_panels; v++)
+            t_store(a, p->panel + v, token + i, _mm512_load_ps(acc + ((size_t)i * 2 + v) * PANEL_ROWS));
+}
+
+/* All tokens in groups over the unit of a pair. Results are stored group by group: all at once, memory would be waited for. */
+static void x_run_groups(const spark_matmul_args *a, const x_format *f, const x_pair *p, x_group g, bool is_last,
+                         const panel_ahead *next)
+{
+    const uint32_t n_groups = (p->n + X_GROUP - 1) / X_GROUP, small = p->n / n_groups, extra = p->n % n_groups;
+    uint32_t token = p->token;
     for (uint32_t i = 0; i < n_groups; i++) {
         g.n = small + (i < extra);
         if (i == 0 || i == extra) x_begin(g.n, f->block == 32 ? 32 : 64);
         panel_ask(next, i, n_groups);
+        if (is_last) x_ask_results(a, p, token, g.n);
         f->group(&g);
+        if (is_last) x_store_results(a, p, token, g.n, g.acc);
         g.x += g.n * g.stride;
         g.acc += (size_t)g.n * 2 * PANEL_ROWS;
+        token += g.n;
     }
 }
 
-/* Panels p and, if there is one, p + 1; tokens [token, token + n). A lone panel is computed twice and stored once. */
-static void x_run_pair(const spark_matmul_args *a, const x_format *f, uint32_t p, uint32_t token, uint32_t n)
+static void x_run_pair(const spark_matmul_args *a, const x_format *f, const x_pair *p)
 {
     float *acc = a->scratch;
     uint8_t *dots = (uint8_t *)a->scratch + X_ACC_BYTES, *unit = dots + X_DOTS_BYTES;
     const uint32_t n_blocks = a->w->n_cols / f->block, step = X_COLS / f->block;
     const size_t act_bytes = f->block == 32 ? sizeof(spark__act32) : sizeof(spark__act256);
-    const uint8_t *first = a->w->data + p * a->w->panel_bytes;
-    const uint8_t *second = p + 1 < a->panel_end ? first + a->w->panel_bytes : first;
-    memset(acc, 0, n * (size_t)2 * PANEL_LINE);
+    const uint8_t *first = a->w->data + p->panel * a->w->panel_bytes, *x = a->acts + p->token * a->act_stride;
+    const uint8_t *second = first + (p->n_panels - 1) * a->w->panel_bytes;
+    memset(acc, 0, p->n * (size_t)2 * PANEL_LINE);
     for (uint32_t b = 0; b < n_blocks; b += step) {
         const uint32_t n_units = n_blocks - b < step ? n_blocks - b : step;
         f->unpack(a->w->type, first, b, n_units, unit);
         f->unpack(a->w->type, second, b, n_units, unit + X_UNIT_BYTES);
         const panel_ahead next = panel_after(a->w, first, 2, (b + step) * f->block, X_COLS);
-        x_run_groups(
-            f, (x_group){unit, n_units, a->acts + token * a->act_stride + b * act_bytes, a->act_stride, 0, acc, dots},
-            n, &next);
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        t_store(a, p, token + i, _mm512_load_ps(acc + (size_t)i * 2 * PANEL_ROWS));
-        if (second != first) t_store(a, p + 1, token + i, _mm512_load_ps(acc + ((size_t)i * 2 + 1) * PANEL_ROWS));
+        x_run_groups(a, f, p, (x_group){unit, n_units, x + b * act_bytes, a->act_stride, 0, acc, dots},
+                     b + step >= n_blocks, &next);
     }
 }
 
@@ -402,7 +424,8 @@ static void x_run(const spark_matmul_args *a, const x_format *f)
 {
     for (uint32_t token = 0; token < a->n_tokens; token += X_TOKENS) {
         const uint32_t n = a->n_tokens - token < X_TOKENS ? a->n_tokens - token : X_TOKENS;
-        for (uint32_t p = a->panel_begin; p < a->panel_end; p += 2) x_run_pair(a, f, p, token, n);
+        for (uint32_t p = a->panel_begin; p < a->panel_end; p += 2)
+            x_run_pair(a, f, &(x_pair){p, p + 1 < a->panel_end ? 2 : 1, token, n});
     }
     x_end();
 }
