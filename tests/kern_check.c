@@ -252,8 +252,9 @@ static void check_walk(kern_check *kc, int only)
 
 static int check_usage(void)
 {
-    fprintf(stderr,
-            "usage: kern_check [--bench] [--cpu scalar|avx2|avx512|amx|neon|dotprod|i8mm] [--filter TEXT] [--seed N]\n");
+    fprintf(
+        stderr,
+        "usage: kern_check [--bench] [--cpu scalar|avx2|avx512|amx|neon|dotprod|i8mm] [--filter TEXT] [--seed N]\n");
     return 2;
 }
 

@@ -11,10 +11,10 @@
 /* Before a loop whose count is a constant of at most n once inlined: it becomes straight code (kernels keep arrays in registers). */
 #define SPARK_UNROLL(n)  SPARK_PRAGMA_(GCC unroll n)
 #define SPARK_PRAGMA_(x) _Pragma(#x)
-/* Asks for the cache line at p, which may be any address. */
+/* Asks for the cache line at p, which may be any address: to read it soon, or to write it later (second-level cache). */
 #define SPARK_PREFETCH(p)       __builtin_prefetch(p)
-#define SPARK_PREFETCH_WRITE(p) __builtin_prefetch(p, 1)
-#define SPARK_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define SPARK_PREFETCH_WRITE(p) __builtin_prefetch(p, 1, 2)
+#define SPARK_COUNT(array)      (sizeof(array) / sizeof((array)[0]))
 
 __extension__ typedef unsigned __int128 spark_u128; /* products of two 64-bit numbers */
 

@@ -6,8 +6,9 @@
 #include "kern/kern_internal.h"
 
 static const char *const cpu_names[SPARK_N_ISAS] = {
-    [SPARK_ISA_SCALAR] = "scalar", [SPARK_ISA_AVX2] = "avx2", [SPARK_ISA_AVX512] = "avx512", [SPARK_ISA_AMX] = "amx",
-    [SPARK_ISA_NEON] = "neon", [SPARK_ISA_DOTPROD] = "dotprod", [SPARK_ISA_I8MM] = "i8mm",
+    [SPARK_ISA_SCALAR] = "scalar", [SPARK_ISA_AVX2] = "avx2", [SPARK_ISA_AVX512] = "avx512",
+    [SPARK_ISA_AMX] = "amx",       [SPARK_ISA_NEON] = "neon", [SPARK_ISA_DOTPROD] = "dotprod",
+    [SPARK_ISA_I8MM] = "i8mm",
 };
 
 const char *spark_isa_name(spark_isa isa) { return (unsigned)isa < SPARK_N_ISAS ? cpu_names[isa] : "unknown"; }

@@ -124,7 +124,7 @@ static inline void panel_ask(const panel_ahead *p, uint32_t i, uint32_t n)
 void spark__matmul_init_ref(spark_kern *k);
 void spark__matmul_init_avx2(spark_kern *k);
 void spark__matmul_init_avx512(spark_kern *k);
-void spark__matmul_init_amx(spark_kern *k); /* quantized weights, many tokens */
+void spark__matmul_init_amx(spark_kern *k);        /* quantized weights, many tokens */
 void spark__matmul_init_float_avx2(spark_kern *k); /* float weights, and quantize */
 void spark__matmul_init_float_avx512(spark_kern *k);
 

@@ -141,7 +141,7 @@ void spark__rope_row(const net_rope *r, uint32_t rot_dim, uint32_t position, flo
 
 enum {
     NET_UP_FLOATS = 65536, /* results of `up` that wait for their gate, about: 256 KiB */
-    NET_SMALL = 4,      /* passes of so few rows repeat the work between products in every thread: fewer barriers */
+    NET_SMALL = 4,         /* passes of so few rows repeat the work between products in every thread: fewer barriers */
     NET_ATTN_ROWS = 64, /* query rows of one call of the attention kernel (or one group of heads, if that is larger) */
 };
 

@@ -96,9 +96,8 @@ static void plan_thread(const spark_net *n, plan_sum *p, net_layout *l, size_t m
     l->t_blocks = plan_take(p, l->n_blocks, sizeof(uint8_t *));
     l->t_items = plan_take(p, (size_t)i->n_experts + 3, sizeof(net_item));
     /* offsets from the start of the thread's part; its end stays clear of the neighbour's lines */
-    size_t *const parts[] = {&l->t_row,       &l->t_up,     &l->t_x,    &l->t_acts[0],   &l->t_acts[1],
-                             &l->t_acts[2], &l->t_matmul, &l->t_attn, &l->t_attn_rows, &l->t_blocks,
-                             &l->t_items};
+    size_t *const parts[] = {&l->t_row,    &l->t_up,   &l->t_x,         &l->t_acts[0], &l->t_acts[1], &l->t_acts[2],
+                             &l->t_matmul, &l->t_attn, &l->t_attn_rows, &l->t_blocks,  &l->t_items};
     for (size_t k = 0; k < SPARK_COUNT(parts); k++)
         if (*parts[k] >= start) *parts[k] -= start;
     l->thread_stride = spark_round_up(p->at - start, 128);

@@ -14,8 +14,8 @@ static uint64_t cpu_saved_state(void)
     return (uint64_t)high << 32 | low;
 }
 
-#define CPU_YMM_STATE 0x06u /* XMM, YMM */
-#define CPU_ZMM_STATE 0xe6u /* + masks, upper halves, upper registers */
+#define CPU_YMM_STATE 0x06u    /* XMM, YMM */
+#define CPU_ZMM_STATE 0xe6u    /* + masks, upper halves, upper registers */
 #define CPU_AMX_STATE 0x600e6u /* + tile shapes, tiles */
 
 static int cpu_all(uint32_t flags, uint32_t wanted) { return (flags & wanted) == wanted; }

@@ -36,7 +36,7 @@ SPARK_INLINE k_traits k_traits_of(spark_type type)
 #define X_COLS   256u /* columns taken apart at a time */
 #define X_GROUP  16u  /* tokens of one tile */
 #define X_TOKENS 192u /* of a chunk: taking apart is shared by so many */
-#define X_LEAST  9u /* with fewer tokens AVX-512 is as fast */
+#define X_LEAST  9u   /* with fewer tokens AVX-512 is as fast */
 #define X_BLOCKS (X_COLS / 32)
 #define X_TILE   1024u /* bytes of the results of one tile: [16 tokens][16 rows] int32 */
 
@@ -53,8 +53,8 @@ _Static_assert(X_ACC_BYTES + X_DOTS_BYTES + 2 * X_UNIT_BYTES <= PANEL_SCRATCH, "
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t : : "r"(from), "r"((size_t)(stride)) : "memory")
 #define X_STORE(t, to)                                                                                                 \
     __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" : : "r"(to), "r"((size_t)PANEL_LINE) : "memory")
-#define X_ZERO(t)      __asm__ volatile("tilezero %%tmm" #t : :)
-#define X_DOT(c, a, b) __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c : :) /* signed levels */
+#define X_ZERO(t)               __asm__ volatile("tilezero %%tmm" #t : :)
+#define X_DOT(c, a, b)          __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c : :) /* signed levels */
 #define X_DOT_UNSIGNED(c, a, b) __asm__ volatile("tdpbsud %%tmm" #b ", %%tmm" #a ", %%tmm" #c : :)
 
 /* Shapes of the tiles: 0 to 3 results of n tokens, 4 and 5 their activations, 6 and 7 levels; n_cols columns. */
@@ -136,41 +136,43 @@ SPARK_INLINE void x_dots_32(const x_group *g, int has_min)
         X_STORE_32(2, 3, to);
 }
 
-SPARK_INLINE void x_chains_32(const x_group *g, unsigned n_blocks, unsigned v, int has_min)
+SPARK_INLINE void x_chains_32(const x_group *g, unsigned n_blocks, int has_min, unsigned i, unsigned n_tokens)
 {
     const size_t step = (X_HEAD_32(has_min) + 8) * (size_t)PANEL_LINE;
-    const uint8_t *head = g->unit + v * X_UNIT_BYTES, *dots = g->dots + v * X_TILE;
-    vf d[X_BLOCKS], m[X_BLOCKS];
+    const uint8_t *head = g->unit, *dots = g->dots, *x = g->x + i * g->stride;
+    float *to = g->acc + i * 32;
+    vf acc[4][2];
+    SPARK_UNROLL(4)
+    for (unsigned t = 0; t < n_tokens; t++)
+        for (unsigned v = 0; v < 2; v++) acc[t][v] = _mm512_load_ps(to + t * 32 + v * 16);
     SPARK_UNROLL(8)
     for (unsigned b = 0; b < n_blocks; b++) {
-        d[b] = t_vec(head + b * step);
-        m[b] = has_min ? t_vec(head + b * step + PANEL_LINE) : _mm512_setzero_ps();
-    }
-    for (unsigned i = 0; i < g->n; i += 2) {
-        const unsigned j = i + 1 < g->n ? i + 1 : i;
-        float *to = g->acc + (i * 2 + v) * 16, *to2 = g->acc + (j * 2 + v) * 16;
-        const uint8_t *x = g->x + i * g->stride, *x2 = g->x + j * g->stride;
-        vf acc = _mm512_load_ps(to), acc2 = _mm512_load_ps(to2);
-        SPARK_UNROLL(8)
-        for (unsigned b = 0; b < n_blocks; b++) {
-            acc = t_chain_32(has_min, t_ints(dots + b * 2 * (size_t)X_TILE, i), d[b], m[b],
-                             x + b * sizeof(spark__act32), acc);
-            acc2 = t_chain_32(has_min, t_ints(dots + b * 2 * (size_t)X_TILE, j), d[b], m[b],
-                             x2 + b * sizeof(spark__act32), acc2);
+        const vf d0 = t_vec(head + b * step), d1 = t_vec(head + X_UNIT_BYTES + b * step);
+        const vf m0 = has_min ? t_vec(head + b * step + PANEL_LINE) : _mm512_setzero_ps(),
+                 m1 = has_min ? t_vec(head + X_UNIT_BYTES + b * step + PANEL_LINE) : _mm512_setzero_ps();
+        SPARK_UNROLL(4)
+        for (unsigned t = 0; t < n_tokens; t++) {
+            acc[t][0] = t_chain_32(has_min, t_ints(dots + b * 2 * (size_t)X_TILE, i + t), d0, m0,
+                                   x + t * g->stride + b * sizeof(spark__act32), acc[t][0]);
+            acc[t][1] = t_chain_32(has_min, t_ints(dots + (b * 2 + 1) * (size_t)X_TILE, i + t), d1, m1,
+                                   x + t * g->stride + b * sizeof(spark__act32), acc[t][1]);
         }
-        _mm512_store_ps(to, acc);
-        _mm512_store_ps(to2, acc2);
     }
+    SPARK_UNROLL(4)
+    for (unsigned t = 0; t < n_tokens; t++)
+        for (unsigned v = 0; v < 2; v++) _mm512_store_ps(to + t * 32 + v * 16, acc[t][v]);
 }
 
 SPARK_INLINE void x_group_32(const x_group *g, int has_min)
 {
     x_dots_32(g, has_min);
-    for (unsigned v = 0; v < 2; v++)
+    unsigned i = 0;
+    for (; i + 4 <= g->n; i += 4)
         if (g->n_blocks == X_BLOCKS)
-            x_chains_32(g, X_BLOCKS, v, has_min);
+            x_chains_32(g, X_BLOCKS, has_min, i, 4);
         else
-            x_chains_32(g, g->n_blocks, v, has_min);
+            x_chains_32(g, g->n_blocks, has_min, i, 4);
+    for (; i < g->n; i++) x_chains_32(g, g->n_blocks, has_min, i, 1);
 }
 
 /* ---- Blocks of 256: head, then levels[64] of each part ----------------------------------------------------------- */
@@ -364,7 +366,7 @@ typedef struct x_pair {
     uint32_t panel, n_panels, token, n;
 } x_pair;
 
-/* Asks for the lines of the results of tokens [token, token + n), which are about to be written. */
+/* Asks for the lines of the results of tokens [token, token + n), which will be written after the last columns. */
 static void x_ask_results(const spark_matmul_args *a, const x_pair *p, uint32_t token, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
@@ -383,8 +385,8 @@ static void x_store_results(const spark_matmul_args *a, const x_pair *p, uint32_
 }
 
 /* All tokens in groups over the unit of a pair. Results are stored group by group: all at once, memory would be waited for. */
-static void x_run_groups(const spark_matmul_args *a, const x_format *f, const x_pair *p, x_group g, bool is_last,
-                         const panel_ahead *next)
+static void x_run_groups(const spark_matmul_args *a, const x_format *f, const x_pair *p, x_group g, bool is_first,
+                         bool is_last, const panel_ahead *next)
 {
     const uint32_t n_groups = (p->n + X_GROUP - 1) / X_GROUP, small = p->n / n_groups, extra = p->n % n_groups;
     uint32_t token = p->token;
@@ -392,7 +394,7 @@ static void x_run_groups(const spark_matmul_args *a, const x_format *f, const x_
         g.n = small + (i < extra);
         if (i == 0 || i == extra) x_begin(g.n, f->block == 32 ? 32 : 64);
         panel_ask(next, i, n_groups);
-        if (is_last) x_ask_results(a, p, token, g.n);
+        if (is_first) x_ask_results(a, p, token, g.n);
         f->group(&g);
         if (is_last) x_store_results(a, p, token, g.n, g.acc);
         g.x += g.n * g.stride;
@@ -415,7 +417,7 @@ static void x_run_pair(const spark_matmul_args *a, const x_format *f, const x_pa
         f->unpack(a->w->type, first, b, n_units, unit);
         f->unpack(a->w->type, second, b, n_units, unit + X_UNIT_BYTES);
         const panel_ahead next = panel_after(a->w, first, 2, (b + step) * f->block, X_COLS);
-        x_run_groups(a, f, p, (x_group){unit, n_units, x + b * act_bytes, a->act_stride, 0, acc, dots},
+        x_run_groups(a, f, p, (x_group){unit, n_units, x + b * act_bytes, a->act_stride, 0, acc, dots}, b == 0,
                      b + step >= n_blocks, &next);
     }
 }
@@ -483,18 +485,12 @@ static void spark_k_matmul_any_amx(const spark_matmul_args *a)
 void spark__matmul_init_amx(spark_kern *k)
 {
     static panel_product *const own[SPARK_N_TYPES] = {
-        [SPARK_TYPE_Q4_0] = spark_k_matmul_Q4_0_amx,
-        [SPARK_TYPE_Q4_1] = spark_k_matmul_Q4_1_amx,
-        [SPARK_TYPE_Q5_0] = spark_k_matmul_Q5_0_amx,
-        [SPARK_TYPE_Q5_1] = spark_k_matmul_Q5_1_amx,
-        [SPARK_TYPE_Q8_0] = spark_k_matmul_Q8_0_amx,
-        [SPARK_TYPE_IQ4_NL] = spark_k_matmul_IQ4_NL_amx,
-        [SPARK_TYPE_Q2_K] = spark_k_matmul_Q2_K_amx,
-        [SPARK_TYPE_Q3_K] = spark_k_matmul_Q3_K_amx,
-        [SPARK_TYPE_Q4_K] = spark_k_matmul_Q4_K_amx,
-        [SPARK_TYPE_Q5_K] = spark_k_matmul_Q5_K_amx,
-        [SPARK_TYPE_Q6_K] = spark_k_matmul_Q6_K_amx,
-        [SPARK_TYPE_IQ4_XS] = spark_k_matmul_IQ4_XS_amx,
+        [SPARK_TYPE_Q4_0] = spark_k_matmul_Q4_0_amx, [SPARK_TYPE_Q4_1] = spark_k_matmul_Q4_1_amx,
+        [SPARK_TYPE_Q5_0] = spark_k_matmul_Q5_0_amx, [SPARK_TYPE_Q5_1] = spark_k_matmul_Q5_1_amx,
+        [SPARK_TYPE_Q8_0] = spark_k_matmul_Q8_0_amx, [SPARK_TYPE_IQ4_NL] = spark_k_matmul_IQ4_NL_amx,
+        [SPARK_TYPE_Q2_K] = spark_k_matmul_Q2_K_amx, [SPARK_TYPE_Q3_K] = spark_k_matmul_Q3_K_amx,
+        [SPARK_TYPE_Q4_K] = spark_k_matmul_Q4_K_amx, [SPARK_TYPE_Q5_K] = spark_k_matmul_Q5_K_amx,
+        [SPARK_TYPE_Q6_K] = spark_k_matmul_Q6_K_amx, [SPARK_TYPE_IQ4_XS] = spark_k_matmul_IQ4_XS_amx,
     };
     for (uint32_t id = 0; id < SPARK_N_TYPES; id++) {
         const spark_type_info *t = spark_type_lookup(id);

@@ -456,18 +456,12 @@ static void spark_k_matmul_any_avx512(const spark_matmul_args *a)
 panel_product *spark__matmul_avx512(spark_type type)
 {
     static panel_product *const own[SPARK_N_TYPES] = {
-        [SPARK_TYPE_Q4_0] = spark_k_matmul_Q4_0_avx512,
-        [SPARK_TYPE_Q4_1] = spark_k_matmul_Q4_1_avx512,
-        [SPARK_TYPE_Q5_0] = spark_k_matmul_Q5_0_avx512,
-        [SPARK_TYPE_Q5_1] = spark_k_matmul_Q5_1_avx512,
-        [SPARK_TYPE_Q8_0] = spark_k_matmul_Q8_0_avx512,
-        [SPARK_TYPE_IQ4_NL] = spark_k_matmul_IQ4_NL_avx512,
-        [SPARK_TYPE_Q2_K] = spark_k_matmul_Q2_K_avx512,
-        [SPARK_TYPE_Q3_K] = spark_k_matmul_Q3_K_avx512,
-        [SPARK_TYPE_Q4_K] = spark_k_matmul_Q4_K_avx512,
-        [SPARK_TYPE_Q5_K] = spark_k_matmul_Q5_K_avx512,
-        [SPARK_TYPE_Q6_K] = spark_k_matmul_Q6_K_avx512,
-        [SPARK_TYPE_IQ4_XS] = spark_k_matmul_IQ4_XS_avx512,
+        [SPARK_TYPE_Q4_0] = spark_k_matmul_Q4_0_avx512, [SPARK_TYPE_Q4_1] = spark_k_matmul_Q4_1_avx512,
+        [SPARK_TYPE_Q5_0] = spark_k_matmul_Q5_0_avx512, [SPARK_TYPE_Q5_1] = spark_k_matmul_Q5_1_avx512,
+        [SPARK_TYPE_Q8_0] = spark_k_matmul_Q8_0_avx512, [SPARK_TYPE_IQ4_NL] = spark_k_matmul_IQ4_NL_avx512,
+        [SPARK_TYPE_Q2_K] = spark_k_matmul_Q2_K_avx512, [SPARK_TYPE_Q3_K] = spark_k_matmul_Q3_K_avx512,
+        [SPARK_TYPE_Q4_K] = spark_k_matmul_Q4_K_avx512, [SPARK_TYPE_Q5_K] = spark_k_matmul_Q5_K_avx512,
+        [SPARK_TYPE_Q6_K] = spark_k_matmul_Q6_K_avx512, [SPARK_TYPE_IQ4_XS] = spark_k_matmul_IQ4_XS_avx512,
     };
     return own[type] ? own[type] : spark_k_matmul_any_avx512;
 }
