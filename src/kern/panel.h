@@ -81,11 +81,12 @@ typedef struct spark__act256 {
     int16_t m32[8];   /* -8 * those */
     int16_t m16[16];  /* -16 * the sums of 16 */
     int16_t m8[32];   /* -32 * the sums of 8 */
+    int16_t rest[30]; /* zero: q begins a cache line, where the rows of AMX tiles want to lie */
     int8_t q[256];
 } spark__act256;
 
 _Static_assert(sizeof(spark__act32) == 52, "no padding: rows are compared with memcmp");
-_Static_assert(sizeof(spark__act256) == 388, "no padding");
+_Static_assert(sizeof(spark__act256) == 448, "no padding");
 
 /* ---- Levels ---------------------------------------------------------------------------------------------------- */
 

@@ -78,7 +78,7 @@ static int qn_row_256(const float *x, uint32_t n, uint8_t *row)
         const float *block = qn_whole(x + k, n - k, 256, pad);
         const uint32_t max = qn_max_bits(block, 256);
         if (max >= QN_INFINITE) return 0;
-        spark__act256 a;
+        spark__act256 a = {0};
         a.d = qn_block(block, 256, max, a.q);
         for (unsigned i = 0; i < 16; i++) {
             const int8x16_t q = vld1q_s8(a.q + 16 * i);

@@ -64,7 +64,7 @@ static int ref_quantize_256(const float *x, uint32_t n, uint8_t *row)
     for (uint32_t k = 0; k < n; k += 256, row += sizeof(spark__act256)) {
         const uint32_t len = n - k < 256 ? n - k : 256, max = ref_max_bits(x + k, len);
         if (max >= 0x7f800000) return 0;
-        spark__act256 a;
+        spark__act256 a = {0};
         a.d = ref_quantize(x + k, len, max, a.q, 256);
         for (unsigned i = 0; i < 32; i++) a.m8[i] = (int16_t)(-32 * ref_sum(a.q + 8 * i, 8));
         for (unsigned i = 0; i < 16; i++) a.m16[i] = (int16_t)(-16 * ref_sum(a.q + 16 * i, 16));

@@ -36,6 +36,7 @@ SPARK_INLINE k_traits k_traits_of(spark_type type)
 #define X_COLS   256u /* columns taken apart at a time */
 #define X_GROUP  16u  /* tokens of one tile */
 #define X_TOKENS 192u /* of a chunk: taking apart is shared by so many */
+#define X_CACHE  ((size_t)1536 * 1024) /* bytes of the activations of a chunk */
 #define X_LEAST  9u   /* with fewer tokens AVX-512 is as fast */
 #define X_BLOCKS (X_COLS / 32)
 #define X_TILE   1024u /* bytes of the results of one tile: [16 tokens][16 rows] int32 */
@@ -422,10 +423,15 @@ static void x_run_pair(const spark_matmul_args *a, const x_format *f, const x_pa
     }
 }
 
+/* Tokens in chunks of nearly equal size whose activations stay in the second-level cache (CPUs with AMX have 2 MiB). */
 static void x_run(const spark_matmul_args *a, const x_format *f)
 {
-    for (uint32_t token = 0; token < a->n_tokens; token += X_TOKENS) {
-        const uint32_t n = a->n_tokens - token < X_TOKENS ? a->n_tokens - token : X_TOKENS;
+    const size_t fit = X_CACHE / a->act_stride / X_GROUP * X_GROUP;
+    const uint32_t most = fit >= X_TOKENS ? X_TOKENS : fit < 2 * X_GROUP ? 2 * X_GROUP : (uint32_t)fit;
+    const uint32_t n_chunks = (a->n_tokens + most - 1) / most,
+                   step = ((a->n_tokens + n_chunks - 1) / n_chunks + X_GROUP - 1) / X_GROUP * X_GROUP;
+    for (uint32_t token = 0; token < a->n_tokens; token += step) {
+        const uint32_t n = a->n_tokens - token < step ? a->n_tokens - token : step;
         for (uint32_t p = a->panel_begin; p < a->panel_end; p += 2)
             x_run_pair(a, f, &(x_pair){p, p + 1 < a->panel_end ? 2 : 1, token, n});
     }

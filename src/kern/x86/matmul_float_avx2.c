@@ -108,7 +108,7 @@ static int q_row_32(const float *x, uint32_t n, uint8_t *row)
 static int q_row_256(const float *x, uint32_t n, uint8_t *row)
 {
     for (uint32_t k = 0; k < n; k += 256, row += sizeof(spark__act256)) {
-        spark__act256 a;
+        spark__act256 a = {0};
         int32_t four[64];
         if (q_block(x + k, n - k < 256 ? n - k : 256, 256, &a.d, a.q) >= 0x7f800000) return 0;
         for (unsigned i = 0; i < 8; i++) _mm256_storeu_si256((__m256i *)(void *)(four + 8 * i), q_sums_4(a.q + 32 * i));

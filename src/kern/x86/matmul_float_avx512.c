@@ -93,7 +93,7 @@ SPARK_INLINE __m256i q_sums_8(const int8_t *q)
 static int q_row_256(const float *x, uint32_t n, uint8_t *row)
 {
     for (uint32_t k = 0; k < n; k += 256, row += sizeof(spark__act256)) {
-        spark__act256 a;
+        spark__act256 a = {0};
         int32_t sum[32];
         if (q_block(x + k, n - k < 256 ? n - k : 256, 16, &a.d, a.q) >= 0x7f800000) return 0;
         for (unsigned i = 0; i < 4; i++) _mm256_storeu_si256((__m256i *)(void *)(sum + 8 * i), q_sums_8(a.q + 64 * i));
