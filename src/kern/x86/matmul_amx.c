@@ -33,11 +33,10 @@ SPARK_INLINE k_traits k_traits_of(spark_type type)
 
 #include "kern/x86/avx512.h"
 
-#define X_COLS   256u /* columns taken apart at a time */
-#define X_GROUP  16u  /* tokens of one tile */
-#define X_TOKENS 192u /* of a chunk: taking apart is shared by so many */
+#define X_COLS   256u                  /* columns taken apart at a time */
+#define X_GROUP  16u                   /* tokens of one tile */
+#define X_TOKENS 192u                  /* of a chunk: taking apart is shared by so many */
 #define X_CACHE  ((size_t)1536 * 1024) /* bytes of the activations of a chunk */
-#define X_LEAST  9u   /* with fewer tokens AVX-512 is as fast */
 #define X_BLOCKS (X_COLS / 32)
 #define X_TILE   1024u /* bytes of the results of one tile: [16 tokens][16 rows] int32 */
 
@@ -84,11 +83,23 @@ typedef struct x_group {
     const uint8_t *x;
     size_t stride;
     unsigned n;
-    float *acc;    /* [token][2][16] */
-    uint8_t *dots; /* results of tiles */
+    float *acc;           /* [token][2][16] */
+    uint8_t *dots;        /* results of tiles */
+    const uint8_t *ahead; /* lines of the first panel that will be taken apart next */
+    size_t ahead_step;    /* from there to the second panel */
+    unsigned n_ahead;     /* lines of each to ask for with every four tokens */
 } x_group;
 
-typedef void x_group_fn(const x_group *g);
+typedef void x_group_fn(x_group *g);
+
+/* Between tiles memory has nothing else to do. */
+SPARK_INLINE void x_ask_weights(x_group *g)
+{
+    for (unsigned i = 0; i < g->n_ahead; i++, g->ahead += PANEL_LINE) {
+        SPARK_PREFETCH(g->ahead);
+        SPARK_PREFETCH(g->ahead + g->ahead_step);
+    }
+}
 
 /* ---- Blocks of 32: d, [m], levels[8] of each -------------------------------------------------------------------- */
 
@@ -164,15 +175,18 @@ SPARK_INLINE void x_chains_32(const x_group *g, unsigned n_blocks, int has_min, 
         for (unsigned v = 0; v < 2; v++) _mm512_store_ps(to + t * 32 + v * 16, acc[t][v]);
 }
 
-SPARK_INLINE void x_group_32(const x_group *g, int has_min)
+SPARK_INLINE void x_group_32(x_group *g, int has_min)
 {
     x_dots_32(g, has_min);
     unsigned i = 0;
-    for (; i + 4 <= g->n; i += 4)
+    for (; i + 4 <= g->n; i += 4) {
+        x_ask_weights(g);
         if (g->n_blocks == X_BLOCKS)
             x_chains_32(g, X_BLOCKS, has_min, i, 4);
         else
             x_chains_32(g, g->n_blocks, has_min, i, 4);
+    }
+    if (i < g->n) x_ask_weights(g);
     for (; i < g->n; i++) x_chains_32(g, g->n_blocks, has_min, i, 1);
 }
 
@@ -237,13 +251,15 @@ SPARK_INLINE void x_dots_256(const x_group *g, size_t head, x_parts p)
     X_STORE(3, g->dots + 3 * X_TILE);
 }
 
-SPARK_INLINE void x_group_256(const x_group *g, spark_type type)
+SPARK_INLINE void x_group_256(x_group *g, spark_type type)
 {
     const k_traits k = k_traits_of(type);
     const x_parts p = x_parts_of(type);
     x_dots_256(g, k_head(k) * (size_t)PANEL_LINE, p);
-    for (unsigned v = 0; v < 2; v++)
-        for (unsigned i = 0; i < g->n; i++) {
+    for (unsigned i = 0; i < g->n; i++) {
+        if (i % 4 == 0) x_ask_weights(g);
+        SPARK_UNROLL(2)
+        for (unsigned v = 0; v < 2; v++) {
             float *to = g->acc + (i * 2 + v) * 16;
             const uint8_t *dots = g->dots + v * 2 * (size_t)X_TILE;
             vi isum = t_ints(dots, i);
@@ -252,6 +268,7 @@ SPARK_INLINE void x_group_256(const x_group *g, spark_type type)
             _mm512_store_ps(to, t_chain_256(k, isum, g->unit + v * X_UNIT_BYTES, PANEL_LINE, g->x + i * g->stride,
                                             _mm512_load_ps(to)));
         }
+    }
 }
 
 /* ---- Taking apart ----------------------------------------------------------------------------------------------- */
@@ -362,19 +379,19 @@ typedef struct x_format {
     unsigned block;
 } x_format;
 
-/* Two panels (the second may be the first again) times tokens [token, token + n). */
+/* Two panels (the second may be the first again) times tokens [token, token + n), in groups of nearly equal size: `extra`
+ * ones of `size` tokens + 1, then those of `size`. */
 typedef struct x_pair {
-    uint32_t panel, n_panels, token, n;
+    uint32_t panel, n_panels, token, n, n_groups, size, extra;
+    unsigned shape; /* tokens that the tiles are shaped for; 0 = not yet */
 } x_pair;
 
 /* Asks for the lines of the results of tokens [token, token + n), which will be written after the last columns. */
 static void x_ask_results(const spark_matmul_args *a, const x_pair *p, uint32_t token, uint32_t n)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        float *out = a->out + (token + i) * a->out_stride + p->panel * PANEL_ROWS;
-        SPARK_PREFETCH_WRITE(out);
-        SPARK_PREFETCH_WRITE(out + PANEL_ROWS);
-    }
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t v = 0; v < p->n_panels; v++)
+            SPARK_PREFETCH_WRITE(a->out + (token + i) * a->out_stride + (p->panel + v) * PANEL_ROWS);
 }
 
 /* A lone panel is computed twice and stored once. */
@@ -385,16 +402,14 @@ static void x_store_results(const spark_matmul_args *a, const x_pair *p, uint32_
             t_store(a, p->panel + v, token + i, _mm512_load_ps(acc + ((size_t)i * 2 + v) * PANEL_ROWS));
 }
 
-/* All tokens in groups over the unit of a pair. Results are stored group by group: all at once, memory would be waited for. */
-static void x_run_groups(const spark_matmul_args *a, const x_format *f, const x_pair *p, x_group g, bool is_first,
-                         bool is_last, const panel_ahead *next)
+/* All groups over the unit of a pair. Results are stored group by group: all at once, memory would be waited for. */
+static void x_run_groups(const spark_matmul_args *a, const x_format *f, x_pair *p, x_group g, bool is_first,
+                         bool is_last)
 {
-    const uint32_t n_groups = (p->n + X_GROUP - 1) / X_GROUP, small = p->n / n_groups, extra = p->n % n_groups;
     uint32_t token = p->token;
-    for (uint32_t i = 0; i < n_groups; i++) {
-        g.n = small + (i < extra);
-        if (i == 0 || i == extra) x_begin(g.n, f->block == 32 ? 32 : 64);
-        panel_ask(next, i, n_groups);
+    for (uint32_t i = 0; i < p->n_groups; i++) {
+        g.n = p->size + (i < p->extra);
+        if (g.n != p->shape) x_begin(p->shape = g.n, f->block == 32 ? 32 : 64);
         if (is_first) x_ask_results(a, p, token, g.n);
         f->group(&g);
         if (is_last) x_store_results(a, p, token, g.n, g.acc);
@@ -404,7 +419,7 @@ static void x_run_groups(const spark_matmul_args *a, const x_format *f, const x_
     }
 }
 
-static void x_run_pair(const spark_matmul_args *a, const x_format *f, const x_pair *p)
+static void x_run_pair(const spark_matmul_args *a, const x_format *f, x_pair *p)
 {
     float *acc = a->scratch;
     uint8_t *dots = (uint8_t *)a->scratch + X_ACC_BYTES, *unit = dots + X_DOTS_BYTES;
@@ -418,8 +433,17 @@ static void x_run_pair(const spark_matmul_args *a, const x_format *f, const x_pa
         f->unpack(a->w->type, first, b, n_units, unit);
         f->unpack(a->w->type, second, b, n_units, unit + X_UNIT_BYTES);
         const panel_ahead next = panel_after(a->w, first, 2, (b + step) * f->block, X_COLS);
-        x_run_groups(a, f, p, (x_group){unit, n_units, x + b * act_bytes, a->act_stride, 0, acc, dots}, b == 0,
-                     b + step >= n_blocks, &next);
+        const size_t quads = p->n_groups * (size_t)((p->size + 3) / 4) * PANEL_LINE;
+        const x_group g = {.unit = unit,
+                           .n_blocks = n_units,
+                           .x = x + b * act_bytes,
+                           .stride = a->act_stride,
+                           .acc = acc,
+                           .dots = dots,
+                           .ahead = next.at,
+                           .ahead_step = next.step,
+                           .n_ahead = (unsigned)((next.bytes + quads - 1) / quads)};
+        x_run_groups(a, f, p, g, b == 0, b + step >= n_blocks);
     }
 }
 
@@ -431,27 +455,32 @@ static void x_run(const spark_matmul_args *a, const x_format *f)
     const uint32_t n_chunks = (a->n_tokens + most - 1) / most,
                    step = ((a->n_tokens + n_chunks - 1) / n_chunks + X_GROUP - 1) / X_GROUP * X_GROUP;
     for (uint32_t token = 0; token < a->n_tokens; token += step) {
-        const uint32_t n = a->n_tokens - token < step ? a->n_tokens - token : step;
-        for (uint32_t p = a->panel_begin; p < a->panel_end; p += 2)
-            x_run_pair(a, f, &(x_pair){p, p + 1 < a->panel_end ? 2 : 1, token, n});
+        const uint32_t n = a->n_tokens - token < step ? a->n_tokens - token : step,
+                       n_groups = (n + X_GROUP - 1) / X_GROUP;
+        x_pair p = {.token = token, .n = n, .n_groups = n_groups, .size = n / n_groups, .extra = n % n_groups};
+        for (p.panel = a->panel_begin; p.panel < a->panel_end; p.panel += 2) {
+            p.n_panels = p.panel + 1 < a->panel_end ? 2 : 1;
+            x_run_pair(a, f, &p);
+        }
     }
     x_end();
 }
 
 /* ---- One set of functions a format ------------------------------------------------------------------------------ */
 
-static void x_group_plain(const x_group *g) { x_group_32(g, 0); }
-static void x_group_minimum(const x_group *g) { x_group_32(g, 1); }
+static void x_group_plain(x_group *g) { x_group_32(g, 0); }
+static void x_group_minimum(x_group *g) { x_group_32(g, 1); }
 
 #define X_GROUP_FN(name)                                                                                               \
-    static void x_group_##name(const x_group *g) { x_group_256(g, SPARK_TYPE_##name); }
+    static void x_group_##name(x_group *g) { x_group_256(g, SPARK_TYPE_##name); }
 X_GROUP_FN(Q2_K)
 X_GROUP_FN(Q3_K)
 X_GROUP_FN(Q4_K) /* and Q5_K */
 X_GROUP_FN(Q6_K) /* and all others with 16 sub-scales */
 X_GROUP_FN(IQ4_XS)
 
-#define X_PRODUCT(name, size, group)                                                                                   \
+/* AVX-512 serves fewer tokens than `least`: measured as fast there. */
+#define X_PRODUCT(name, size, group, least)                                                                            \
     static void x_unpack_##name(spark_type type, const uint8_t *panel, size_t b, size_t n, uint8_t *unit)              \
     {                                                                                                                  \
         (void)type;                                                                                                    \
@@ -460,29 +489,29 @@ X_GROUP_FN(IQ4_XS)
     static void spark_k_matmul_##name##_amx(const spark_matmul_args *a)                                                \
     {                                                                                                                  \
         static const x_format f = {x_unpack_##name, x_group_##group, size};                                            \
-        if (a->n_tokens < X_LEAST)                                                                                     \
+        if (a->n_tokens < (least))                                                                                     \
             spark__matmul_avx512(SPARK_TYPE_##name)(a);                                                                \
         else                                                                                                           \
             x_run(a, &f);                                                                                              \
     }
 
-X_PRODUCT(Q4_0, 32, plain)
-X_PRODUCT(Q5_0, 32, plain)
-X_PRODUCT(Q8_0, 32, plain)
-X_PRODUCT(IQ4_NL, 32, plain)
-X_PRODUCT(Q4_1, 32, minimum)
-X_PRODUCT(Q5_1, 32, minimum)
-X_PRODUCT(Q2_K, 256, Q2_K)
-X_PRODUCT(Q3_K, 256, Q3_K)
-X_PRODUCT(Q4_K, 256, Q4_K)
-X_PRODUCT(Q5_K, 256, Q4_K)
-X_PRODUCT(Q6_K, 256, Q6_K)
-X_PRODUCT(IQ4_XS, 256, IQ4_XS)
+X_PRODUCT(Q4_0, 32, plain, 9)
+X_PRODUCT(Q5_0, 32, plain, 9)
+X_PRODUCT(Q8_0, 32, plain, 9)
+X_PRODUCT(IQ4_NL, 32, plain, 9)
+X_PRODUCT(Q4_1, 32, minimum, 9)
+X_PRODUCT(Q5_1, 32, minimum, 9)
+X_PRODUCT(Q2_K, 256, Q2_K, 5)
+X_PRODUCT(Q3_K, 256, Q3_K, 9)
+X_PRODUCT(Q4_K, 256, Q4_K, 5)
+X_PRODUCT(Q5_K, 256, Q4_K, 5)
+X_PRODUCT(Q6_K, 256, Q6_K, 9)
+X_PRODUCT(IQ4_XS, 256, IQ4_XS, 9)
 
 static void spark_k_matmul_any_amx(const spark_matmul_args *a)
 {
     static const x_format any_32 = {x_unpack_any, x_group_plain, 32}, any_256 = {x_unpack_any, x_group_Q6_K, 256};
-    if (a->n_tokens < X_LEAST)
+    if (a->n_tokens < 9)
         spark__matmul_avx512(a->w->type)(a);
     else
         x_run(a, spark_type_lookup(a->w->type)->block_elems == 32 ? &any_32 : &any_256);
