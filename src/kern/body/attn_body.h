@@ -181,6 +181,14 @@ SPARK_INLINE size_t attn_vector(uint32_t j, size_t group, size_t element)
     return j * VF_LANES / SPARK_KV_GROUP * group + j * VF_LANES % SPARK_KV_GROUP * element;
 }
 
+/* Asks for what the next turn will read of keys that come from memory (behind the last ones: the values). */
+SPARK_INLINE void attn_ask_keys(const uint32_t NV, const uint8_t *k, size_t group, size_t element)
+{
+    const size_t turn = (NV * VF_LANES + SPARK_KV_GROUP - 1) / SPARK_KV_GROUP * group;
+    for (uint32_t j = 0; j < NV; j++)
+        if (j * VF_LANES % SPARK_KV_GROUP == 0) vf_prefetch(k + turn + attn_vector(j, group, element));
+}
+
 /* Scores of R rows at NV vectors of positions from group `k` on; F32 or F16 keys. */
 SPARK_INLINE void attn_scores_float(const uint32_t R, const uint32_t NV, const int half, const uint8_t *k, uint32_t dk,
                                     const float *q, float *s)
@@ -189,6 +197,7 @@ SPARK_INLINE void attn_scores_float(const uint32_t R, const uint32_t NV, const i
     VF acc[ATTN_MAX_ACCS], kv[8];
     for (uint32_t i = 0; i < R * NV; i++) acc[i] = vf_zero();
     for (uint32_t d = 0; d < dk; d++) {
+        if (half && d % 2 == 0) attn_ask_keys(NV, k, group, size);
         for (uint32_t j = 0; j < NV; j++) {
             const uint8_t *p = k + attn_vector(j, group, size);
             kv[j] = half ? vf_load_f16((const uint16_t *)(const void *)p) : vf_load((const float *)(const void *)p);
@@ -221,6 +230,7 @@ SPARK_INLINE void attn_scores_q8(const uint32_t R, const uint32_t NV, const uint
         }
         for (uint32_t i = 0; i < quads; i++) {
             VI_DOT_K kv[8];
+            attn_ask_keys(NV, levels + i * (4 * SPARK_KV_GROUP), group, 4);
             for (uint32_t j = 0; j < NV; j++)
                 kv[j] = vi_dot_load(levels + i * (4 * SPARK_KV_GROUP) + attn_vector(j, group, 4));
             for (uint32_t r = 0; r < R; r++) {
@@ -342,7 +352,19 @@ typedef struct attn_columns {
     size_t stride;
     const float *scales;
     uint32_t n_scales, n_cols;
+    const uint8_t *next; /* block that follows; NULL: these values do not come from memory, or nothing follows */
 } attn_columns;
+
+enum { ATTN_AHEAD = 32 }; /* positions */
+
+/* Asks for the values some positions ahead, or for as much of the next block's keys. */
+SPARK_INLINE void attn_ask_values(const attn_columns *from, uint32_t at)
+{
+    const uint32_t to = at + ATTN_AHEAD;
+    const uint8_t *p = to < SPARK_KV_BLOCK ? from->v + to * from->stride
+                                           : from->next + (to - SPARK_KV_BLOCK) * from->stride;
+    for (size_t i = 0; i < from->stride; i += 64) vf_prefetch(p + i);
+}
 
 /* NV vectors of elements from `col` on, R rows; rows of o are n_cols apart. */
 SPARK_INLINE void attn_values_cols(const uint32_t R, const uint32_t NV, const spark_kv_type type,
@@ -357,6 +379,7 @@ SPARK_INLINE void attn_values_cols(const uint32_t R, const uint32_t NV, const sp
         const uint8_t *row = from->v + at * from->stride;
         const float *scales = from->scales + (size_t)at * from->n_scales, *x = p + at;
         for (; all && x < p + end; x++) {
+            if (from->next && col == 0) attn_ask_values(from, (uint32_t)(x - p));
             for (uint32_t j = 0; j < NV; j++) v[j] = attn_value(type, row, scales, col + j * VF_LANES);
             for (uint32_t r = 0; r < R; r++) {
                 const VF xr = vf_set1(x[r * SPARK_KV_BLOCK]);
@@ -455,9 +478,9 @@ static int attn_tile_range(const spark_attn_args *a, attn_tile *t, uint32_t b)
     return t->any_begin < t->any_end;
 }
 
-static attn_columns attn_block_columns(const spark_attn_args *a, const uint8_t *block)
+static attn_columns attn_block_columns(const spark_attn_args *a, const uint8_t *block, const uint8_t *next)
 {
-    attn_columns v = {.v = block + spark_kv_v_offset(a->type, a->head_dim_k)};
+    attn_columns v = {.next = next, .v = block + spark_kv_v_offset(a->type, a->head_dim_k)};
     v.stride = spark_kv_v_bytes(a->type, a->head_dim_v);
     v.n_cols = spark_kv_pad(a->head_dim_v);
     v.scales = (const float *)(const void *)block; /* not read without scales, but a pointer to move along */
@@ -626,7 +649,8 @@ static void attn_tile_block(const attn_work *w, uint32_t base, attn_tile *t, uin
         const uint8_t *k = a->blocks[b] + begin / SPARK_KV_GROUP * spark_kv_k_bytes(a->type, a->head_dim_k);
         attn_scores_of[width][a->type](k, end - begin, t->query, a->head_dim_k, w->scores + begin);
         attn_softmax(a, t, w->scores);
-        const attn_columns v = attn_block_columns(a, a->blocks[b]);
+        const uint8_t *next = (b + 1) * SPARK_KV_BLOCK <= a->last[t->row] ? a->blocks[b + 1] : NULL;
+        const attn_columns v = attn_block_columns(a, a->blocks[b], next);
         attn_values_of[width][a->type](&v, t, w->scores, w->o);
     } else if (!parts) {
         return;
@@ -710,7 +734,7 @@ static void attn_wide_scores(const attn_work *w, const attn_wide *c, const uint8
 static void attn_wide_values(const attn_work *w, const attn_wide *c, const uint8_t *block, float *parts)
 {
     const uint32_t dv = w->a->head_dim_v, base = c->tiles[0].row;
-    const attn_columns from = attn_block_columns(w->a, block);
+    const attn_columns from = attn_block_columns(w->a, block, NULL);
     for (uint32_t col = 0; col < dv; col += SPARK_ATTN_PANEL) {
         const attn_columns v = attn_value_panel(w, &from, c, col);
         attn_prefetch_values(&from, c, w->a->type, col + SPARK_ATTN_PANEL);
