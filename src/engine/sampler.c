@@ -56,21 +56,48 @@ static void heap_sift_down(uint64_t *heap, uint32_t n, uint32_t i)
     }
 }
 
-/* The k smallest of keys[0..n), sorted, in keys[0..k): a heap of the k best so far, its worst on top. */
-static void sampler_select(uint64_t *keys, uint32_t n, uint32_t k)
+enum { SAMPLER_BLOCK = 64 }; /* logits that are passed over at once if their largest is too small */
+
+static float sampler_block_max(const float *x)
 {
-    for (uint32_t i = k / 2; i-- > 0;) heap_sift_down(keys, k, i);
-    for (uint32_t i = k; i < n; i++) {
-        if (keys[i] >= keys[0]) continue;
-        keys[0] = keys[i];
-        heap_sift_down(keys, k, 0);
+    float lane[16];
+    memcpy(lane, x, sizeof lane);
+    for (uint32_t i = 16; i < SAMPLER_BLOCK; i += 16)
+        for (uint32_t j = 0; j < 16; j++) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
+    for (uint32_t half = 8; half > 0; half /= 2)
+        for (uint32_t j = 0; j < half; j++) lane[j] = lane[j + half] > lane[j] ? lane[j + half] : lane[j];
+    return lane[0];
+}
+
+/* The next id from `id` on whose logit is larger than `than`, or n. */
+static uint32_t sampler_next_above(const float *logits, uint32_t n, uint32_t id, float than)
+{
+    while (n - id >= SAMPLER_BLOCK && !(sampler_block_max(logits + id) > than)) id += SAMPLER_BLOCK;
+    while (id < n && !(logits[id] > than)) id++;
+    return id;
+}
+
+/* The keys of the k largest logits >= floor, sorted (k >= 1); returns how many there are. A heap of the k best so far, its
+ * worst on top: a later id must have a larger logit than that to enter. */
+static uint32_t sampler_top(spark_sampler *s, const float *logits, float floor, uint32_t k)
+{
+    uint64_t *keys = s->keys;
+    uint32_t n = 0, id = 0;
+    for (; id < s->n_vocab && n < k; id++)
+        if (logits[id] >= floor) keys[n++] = sampler_key(logits[id], id);
+    for (uint32_t i = n / 2; i-- > 0;) heap_sift_down(keys, n, i);
+    while (n == k && (id = sampler_next_above(logits, s->n_vocab, id, logits[(uint32_t)keys[0]])) < s->n_vocab) {
+        keys[0] = sampler_key(logits[id], id);
+        heap_sift_down(keys, n, 0);
+        id++;
     }
-    for (uint32_t m = k; m > 1;) {
+    for (uint32_t m = n; m > 1;) {
         const uint64_t worst = keys[0];
         keys[0] = keys[--m];
         keys[m] = worst;
         heap_sift_down(keys, m, 0);
     }
+    return n;
 }
 
 static void sampler_list_fill(spark_sampler *s, const float *logits, uint32_t n)
@@ -96,8 +123,7 @@ static uint32_t sampler_keys(spark_sampler *s, const float *logits, float floor)
 static uint32_t sampler_argmax(const float *logits, uint32_t n)
 {
     uint32_t best = 0;
-    for (uint32_t i = 1; i < n; i++)
-        if (logits[i] > logits[best]) best = i;
+    for (uint32_t id = 1; (id = sampler_next_above(logits, n, id, logits[best])) < n; id++) best = id;
     return best;
 }
 
@@ -133,15 +159,14 @@ static void sampler_candidates(spark_sampler *s, const spark_sampling *p)
         const float sigma = sampler_sigma(s->logits, s->n_vocab, &n_allowed);
         floor = s->logits[sampler_argmax(s->logits, s->n_vocab)] - p->top_n_sigma * sigma;
     }
-    uint32_t n = sampler_keys(s, s->logits, floor);
     const uint32_t k = p->top_k > p->min_keep ? p->top_k : p->min_keep;
-    if (p->top_k > 0 && k < n) {
-        sampler_select(s->keys, n, k);
-        n = k;
+    if (p->top_k > 0 && k < s->n_vocab) {
+        sampler_list_fill(s, s->logits, sampler_top(s, s->logits, floor, k));
     } else {
+        const uint32_t n = sampler_keys(s, s->logits, floor);
         sampler_sort(s, n);
+        sampler_list_fill(s, s->logits, n);
     }
-    sampler_list_fill(s, s->logits, n);
 }
 
 /* The first candidate at which the running sum of probabilities passes u. */
@@ -193,9 +218,9 @@ float spark_sampler_logprobs(spark_sampler *s, const float *logits, uint32_t id,
         for (uint32_t j = 0; j < half; j++) lane[j] += lane[j + half];
     const float norm = spark_logf(lane[0]);
     if (n_top > 0) {
-        const uint32_t n = sampler_keys(s, logits, -FLT_MAX);
-        assert(n_top <= n);
-        sampler_select(s->keys, n, n_top);
+        const uint32_t n = sampler_top(s, logits, -FLT_MAX, n_top);
+        assert(n == n_top);
+        (void)n;
     }
     for (uint32_t i = 0; i < n_top; i++) {
         const uint32_t t = (uint32_t)s->keys[i];
