@@ -7,13 +7,17 @@
 
 size_t spark_act_bytes(spark_type type, uint32_t n_cols)
 {
+    return (spark_act_at(type, n_cols) + PANEL_LINE - 1) / PANEL_LINE * PANEL_LINE;
+}
+
+size_t spark_act_at(spark_type type, uint32_t col)
+{
     const spark_type_info *t = spark_type_lookup(type);
     assert(t);
-    const size_t n = n_cols;
-    const size_t bytes = t->act_block == 0    ? 4 * n
-                         : t->act_block == 32 ? (n + 31) / 32 * sizeof(spark__act32)
-                                              : (n + 255) / 256 * sizeof(spark__act256);
-    return (bytes + PANEL_LINE - 1) / PANEL_LINE * PANEL_LINE;
+    const size_t n = col;
+    return t->act_block == 0    ? 4 * n
+           : t->act_block == 32 ? (n + 31) / 32 * sizeof(spark__act32)
+                                : (n + 255) / 256 * sizeof(spark__act256);
 }
 
 /* What a thread needs does not grow with the shape: products go over k and over the tokens in chunks. */

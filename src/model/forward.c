@@ -43,76 +43,60 @@ void spark__pass_rows(net_thread *t, const net_rowset *set)
     t->end = (uint32_t)end;
 }
 
+/* n floats as activations at `out`; zeros, and the row is reported, if one is not finite. */
+static void forward_quantize_at(const net_thread *t, uint32_t act_block, const float *x, uint32_t n, uint8_t *out,
+                                size_t bytes, uint32_t batch_row)
+{
+    if (t->e->kern.quantize(act_block, x, n, out)) return;
+    spark__exec_bad(t->e, batch_row);
+    memset(out, 0, bytes);
+}
+
 void spark__pass_quantize(const net_thread *t, unsigned mask, const float *x, uint32_t n,
                           uint8_t *const acts[NET_N_FORMS], size_t row, uint32_t batch_row)
 {
     for (unsigned f = 0; f < NET_N_FORMS; f++) {
-        if (!(mask & 1u << f)) continue;
         const size_t stride = t->e->at.act_stride[f];
-        uint8_t *out = acts[f] + row * stride;
-        if (t->e->kern.quantize(spark__net_form_block(f), x, n, out)) continue;
-        spark__exec_bad(t->e, batch_row);
-        memset(out, 0, stride);
+        if (mask & 1u << f)
+            forward_quantize_at(t, spark__net_form_block(f), x, n, acts[f] + row * stride, stride, batch_row);
     }
 }
 
-/* Rows of panels [begin, end). */
-static uint32_t forward_panel_rows(const net_matrix *m, uint32_t begin, uint32_t end)
+void spark__pass_quantize_part(const net_thread *t, const net_matrix *w, const float *x, uint32_t col, uint32_t n,
+                               uint8_t *row, uint32_t batch_row)
+{
+    const size_t at = spark_act_at(w->m.type, col);
+    forward_quantize_at(t, spark_type_lookup(w->m.type)->act_block, x, n, row + at,
+                        spark_act_at(w->m.type, col + n) - at, batch_row);
+}
+
+uint32_t spark__pass_panel_rows(const net_matrix *m, uint32_t begin, uint32_t end)
 {
     const uint32_t rows = (end - begin) * SPARK_PANEL_ROWS, left = m->m.n_rows - begin * SPARK_PANEL_ROWS;
     return rows < left ? rows : left;
 }
 
-static void forward_product(const net_thread *t, const net_matrix *m, uint32_t part, const uint8_t *acts,
-                            uint32_t n_rows, float *out, size_t out_stride, const float *bias, uint32_t begin,
-                            uint32_t end)
+static void forward_product(const net_thread *t, const net_item *i, uint32_t begin, uint32_t end)
 {
-    spark_matrix w = m->m;
-    w.data += part * m->part_bytes;
+    spark_matrix w = i->w->m;
+    w.data += i->part * i->w->part_bytes;
     t->e->kern.matmul[w.type](&(spark_matmul_args){.w = &w,
                                                    .panel_begin = begin,
                                                    .panel_end = end,
-                                                   .acts = acts,
-                                                   .act_stride = t->e->at.act_stride[spark__net_form(w.type)],
-                                                   .n_tokens = n_rows,
-                                                   .out = out,
-                                                   .out_stride = out_stride,
-                                                   .bias = bias,
+                                                   .acts = i->acts,
+                                                   .act_stride = i->act_stride,
+                                                   .n_tokens = i->n_rows,
+                                                   .out = i->out,
+                                                   .out_stride = i->out_stride,
+                                                   .bias = i->bias,
                                                    .scratch = t->matmul_scratch});
-}
-
-/* up of panels [begin, end) alone, to rows of its own. */
-static void forward_up(const net_thread *t, const net_item *i, uint32_t begin, uint32_t end, size_t stride)
-{
-    net_matrix some = *i->up;
-    some.m.data += begin * some.m.panel_bytes;
-    some.m.n_rows = forward_panel_rows(i->up, begin, end);
-    const float *bias = i->up_bias ? i->up_bias + (size_t)begin * SPARK_PANEL_ROWS : NULL;
-    forward_product(t, &some, i->part, i->up_acts, i->n_rows, t->up, stride, bias, 0, end - begin);
-}
-
-/* Gate and up of a few panels at a time, so that the results are still in the cache when the activation joins them. */
-static void forward_pair(const net_thread *t, const net_item *i, uint32_t begin, uint32_t end)
-{
-    const spark_exec *e = t->e;
-    const uint32_t fit = NET_UP_FLOATS / SPARK_PANEL_ROWS / i->n_rows, step = fit < 2 ? 2 : fit & ~1u;
-    for (uint32_t p = begin; p < end; p += step) {
-        const uint32_t stop = end - p < step ? end : p + step, n = forward_panel_rows(i->w, p, stop);
-        const size_t stride = (size_t)(stop - p) * SPARK_PANEL_ROWS;
-        forward_product(t, i->w, i->part, i->acts, i->n_rows, i->out, i->out_stride, i->bias, p, stop);
-        forward_up(t, i, p, stop, stride);
-        for (uint32_t r = 0; r < i->n_rows; r++) {
-            float *gate = i->out + r * i->out_stride + (size_t)p * SPARK_PANEL_ROWS;
-            (e->net->family->gelu ? e->kern.gelu_mul : e->kern.silu_mul)(gate, t->up + r * stride, n);
-        }
-    }
 }
 
 static void forward_logits(const net_thread *t, const net_item *i, uint32_t begin, uint32_t end)
 {
     const spark_exec *e = t->e;
-    forward_product(t, i->w, 0, i->acts, i->n_rows, i->out, i->out_stride, i->bias, begin, end);
-    const uint32_t n = forward_panel_rows(i->w, begin, end);
+    forward_product(t, i, begin, end);
+    const uint32_t n = spark__pass_panel_rows(i->w, begin, end);
     for (uint32_t r = 0; r < i->n_rows; r++) {
         float *row = i->out + r * i->out_stride + (size_t)begin * SPARK_PANEL_ROWS;
         if (!spark__all_below(row, n, INFINITY)) spark__exec_bad(t->e, i->logits->source[r]);
@@ -135,18 +119,18 @@ void spark__pass_products(const net_thread *t, const net_item *items, uint32_t n
                    to = t->index + 1 == t->count ? total : total / t->count * (t->index + 1);
     for (uint32_t k = 0; k < n; k++) {
         const net_item *i = &items[k];
-        const uint64_t unit = forward_cost(i), n_panels = spark_n_panels(i->w->m.n_rows);
-        /* the panels whose first byte lies in [from, to) */
-        const uint64_t b = from > at ? spark_div_up(from - at, unit) : 0, e = to > at ? spark_div_up(to - at, unit) : 0;
-        const uint32_t begin = (uint32_t)(b < n_panels ? b : n_panels), end = (uint32_t)(e < n_panels ? e : n_panels);
-        at += unit * n_panels;
-        if (begin >= end) continue;
+        const uint64_t panel = forward_cost(i), n_panels = spark_n_panels(i->w->m.n_rows), end = panel * n_panels;
+        /* the share of this item in units of cost, then the panels whose first byte lies in it */
+        const uint64_t x = from > at ? from - at : 0, y = to > at ? to - at : 0;
+        const uint32_t first = (uint32_t)spark_div_up(x < end ? x : end, panel),
+                       last = (uint32_t)spark_div_up(y < end ? y : end, panel);
+        at += end;
         if (i->up)
-            forward_pair(t, i, begin, end);
-        else if (i->logits)
-            forward_logits(t, i, begin, end);
-        else
-            forward_product(t, i->w, i->part, i->acts, i->n_rows, i->out, i->out_stride, i->bias, begin, end);
+            spark__pass_gated(t, i, panel, x < end ? x : end, y < end ? y : end);
+        else if (first < last && i->logits)
+            forward_logits(t, i, first, last);
+        else if (first < last)
+            forward_product(t, i, first, last);
     }
 }
 
@@ -215,6 +199,7 @@ static net_item forward_item(const net_thread *t, const net_matrix *w, const net
 {
     return (net_item){.w = w,
                       .acts = t->acts[spark__net_form(w->m.type)],
+                      .act_stride = t->e->at.act_stride[spark__net_form(w->m.type)],
                       .n_rows = set->n,
                       .out = out,
                       .out_stride = stride,
@@ -246,11 +231,23 @@ static void forward_dense(const net_thread *t, const net_layer *l, const net_row
     net_item item = forward_item(t, &l->gate, &l->gate_bias, set, e->gate, e->at.ff_stride);
     item.up = &l->up;
     item.up_acts = t->acts[spark__net_form(l->up.m.type)];
+    item.up_stride = e->at.act_stride[spark__net_form(l->up.m.type)];
     item.up_bias = l->up_bias.data;
+    item.down = &l->down;
+    item.hidden = e->small ? NULL : t->hidden;
+    item.hidden_stride = e->at.hidden_stride;
+    item.source = set->source;
     spark__pass_products(t, &item, 1);
     forward_barrier(t);
-    forward_quantize(t, set, e->gate, e->at.ff_stride, &l->down);
-    forward_project(t, &l->down, &l->down_bias, set);
+    if (e->small)
+        for (uint32_t r = 0; r < set->n; r++)
+            spark__pass_quantize_part(t, &l->down, e->gate + (size_t)r * e->at.ff_stride, 0, l->down.m.n_cols,
+                                      t->hidden + r * e->at.hidden_stride, set->source[r]);
+    net_item down = forward_item(t, &l->down, &l->down_bias, set, e->proj, e->net->info.n_embd);
+    down.acts = t->hidden;
+    down.act_stride = e->at.hidden_stride;
+    spark__pass_products(t, &down, 1);
+    forward_barrier(t);
 }
 
 /* In the last layer only rows whose logits are wanted go on: theirs move to the front. */
@@ -304,7 +301,8 @@ static void forward_task(void *arg, unsigned index, unsigned count)
                     .index = index,
                     .count = count,
                     .row = (float *)(void *)(mine + at->t_row),
-                    .up = (float *)(void *)(mine + at->t_up),
+                    .joined = (float *)(void *)(mine + at->t_joined),
+                    .hidden = e->small ? mine + at->t_hidden : e->base + at->hidden,
                     .x = e->small ? (float *)(void *)(mine + at->t_x) : spark__exec_f32(e, at->x),
                     .matmul_scratch = mine + at->t_matmul,
                     .attn_scratch = mine + at->t_attn,

@@ -140,8 +140,8 @@ void spark__rope_row(const net_rope *r, uint32_t rot_dim, uint32_t position, flo
 /* ---- Where scratch lies (plan.c) ------------------------------------------------------------------------------------ */
 
 enum {
-    NET_UP_FLOATS = 65536, /* results of `up` that wait for their gate, about: 256 KiB */
-    NET_SMALL = 4,         /* passes of so few rows repeat the work between products in every thread: fewer barriers */
+    NET_JOINED_FLOATS = 65536, /* results of gate, and as many of up, that wait for each other: 256 KiB each */
+    NET_SMALL = 4,      /* passes of so few rows repeat the work between products in every thread: fewer barriers */
     NET_ATTN_ROWS = 64, /* query rows of one call of the attention kernel (or one group of heads, if that is larger) */
 };
 
@@ -149,13 +149,13 @@ enum {
 typedef struct net_layout {
     uint32_t n_batch, n_slots, n_logits, n_threads, n_blocks, attn_rows, n_small;
     uint32_t q_width, k_width, v_width, qkv_width, ff_stride;
-    size_t n_parts, act_stride[NET_N_FORMS];
+    size_t n_parts, act_stride[NET_N_FORMS], hidden_stride, slot_hidden_stride;
     /* shared */
-    size_t exec, x, acts[NET_N_FORMS], qkv, attn_out, proj, gate, logits, cos[2], sin[2], rows, tickets, parts;
-    size_t router, choice, weight, slot_acts[NET_N_FORMS], slot_out, slot_gate, slots, expert_begin;
+    size_t exec, x, acts[NET_N_FORMS], qkv, attn_out, proj, gate, hidden, logits, cos[2], sin[2], rows, tickets, parts;
+    size_t router, choice, weight, slot_acts[NET_N_FORMS], slot_out, slot_hidden, slots, expert_begin;
     /* of one thread, behind `threads` */
     size_t threads, thread_stride;
-    size_t t_row, t_up, t_x, t_acts[NET_N_FORMS], t_matmul, t_attn, t_attn_rows, t_blocks, t_items;
+    size_t t_row, t_joined, t_hidden, t_x, t_acts[NET_N_FORMS], t_matmul, t_attn, t_attn_rows, t_blocks, t_items;
     size_t total;
 } net_layout;
 
@@ -214,10 +214,17 @@ typedef struct net_item {
     const net_matrix *w, *up; /* up NULL: a single one */
     uint32_t part;            /* which expert */
     const uint8_t *acts, *up_acts;
+    size_t act_stride, up_stride;
     uint32_t n_rows;
     float *out;
     size_t out_stride;
     const float *bias, *up_bias;
+    /* of a pair: the rows that `down` will read, instead of out (NULL: out); row r is row source[rows[r]] of the batch, or
+     * source[r] */
+    const net_matrix *down;
+    uint8_t *hidden;
+    size_t hidden_stride;
+    const uint32_t *source, *rows;
     const net_rowset *logits; /* set for the head: results are checked and capped */
 } net_item;
 
@@ -226,8 +233,9 @@ typedef struct net_thread {
     spark_exec *e;
     unsigned index, count;
     uint32_t begin, end; /* the rows it prepares; in a small pass all of them */
-    float *row, *x, *up; /* one row; the residual stream; results that the gate takes at once (NET_UP_FLOATS) */
-    uint8_t *acts[NET_N_FORMS];
+    float *row, *x,
+        *joined; /* one row; the residual stream; gate and up while they are joined (2 * NET_JOINED_FLOATS) */
+    uint8_t *acts[NET_N_FORMS], *hidden; /* activation rows; those of `down` */
     void *matmul_scratch, *attn_scratch;
     size_t *q_offset, *out_offset; /* of the query rows of one call */
     uint32_t *first, *last;
@@ -242,8 +250,8 @@ struct spark_exec {
     net_layout at;
     spark_pages memory;
     uint8_t *base;
-    spark_ticket *tickets; /* [n_layers] units of attention */
-    float *qkv, *attn_out, *proj, *gate, *logits;
+    spark_ticket *tickets;                        /* [n_layers] units of attention */
+    float *qkv, *attn_out, *proj, *gate, *logits; /* gate: of small passes only */
     /* the pass that is running */
     spark_kv *kv;
     const spark_row *rows;
@@ -262,8 +270,15 @@ void spark__pass_rows(net_thread *t, const net_rowset *set);
 /* x[n] as row `row` of the activation forms in `mask`. A row that is not finite is reported and becomes zeros. */
 void spark__pass_quantize(const net_thread *t, unsigned mask, const float *x, uint32_t n,
                           uint8_t *const acts[NET_N_FORMS], size_t row, uint32_t batch_row);
+/* x[n] as columns [col, col + n) of one row for products with w (col at the beginning of a block). */
+void spark__pass_quantize_part(const net_thread *t, const net_matrix *w, const float *x, uint32_t col, uint32_t n,
+                               uint8_t *row, uint32_t batch_row);
 /* This thread's share of products: outputs are split over all panels by their cost. */
 void spark__pass_products(const net_thread *t, const net_item *items, uint32_t n);
+/* The share [from, to) of a pair, in units of cost: a panel costs panel_cost (gated.c). */
+void spark__pass_gated(const net_thread *t, const net_item *i, uint64_t panel_cost, uint64_t from, uint64_t to);
+/* Rows of panels [begin, end). */
+uint32_t spark__pass_panel_rows(const net_matrix *m, uint32_t begin, uint32_t end);
 
 void spark__pass_attend(const net_thread *t, uint32_t layer, const net_rowset *set);
 void spark__pass_experts(const net_thread *t, const net_layer *l, const net_rowset *set);

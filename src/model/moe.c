@@ -68,7 +68,9 @@ static void moe_route(const net_thread *t, const net_layer *l, const net_rowset 
     for (size_t k = 0; k < 2; k++) {
         items[k].n_rows = set->n;
         items[k].out_stride = stride;
-        if (items[k].w->source) items[k].acts = t->acts[spark__net_form(items[k].w->m.type)];
+        if (!items[k].w->source) continue;
+        items[k].acts = t->acts[spark__net_form(items[k].w->m.type)];
+        items[k].act_stride = e->at.act_stride[spark__net_form(items[k].w->m.type)];
     }
     spark__pass_products(t, items, l->shared_router.source ? 2 : 1);
     spark_pool_barrier(e->pool);
@@ -118,11 +120,15 @@ static const uint8_t *moe_slot_acts(const spark_exec *e, const net_matrix *w, ui
     return e->base + e->at.slot_acts[f] + slot * e->at.act_stride[f];
 }
 
+static size_t moe_stride(const spark_exec *e, const net_matrix *w)
+{
+    return e->at.act_stride[spark__net_form(w->m.type)];
+}
+
 static void moe_gate_up(const net_thread *t, const net_layer *l, const net_rowset *set)
 {
     const spark_exec *e = t->e;
     const moe_slots s = moe_slots_of(e);
-    const size_t ff = e->net->n_ff_expert;
     uint32_t n = 0;
     for (uint32_t x = 0; x < e->net->info.n_experts; x++) {
         const uint32_t slot = s.begin[x];
@@ -131,19 +137,28 @@ static void moe_gate_up(const net_thread *t, const net_layer *l, const net_rowse
                                    .up = &l->up,
                                    .part = x,
                                    .acts = moe_slot_acts(e, &l->gate, slot),
+                                   .act_stride = moe_stride(e, &l->gate),
                                    .up_acts = moe_slot_acts(e, &l->up, slot),
+                                   .up_stride = moe_stride(e, &l->up),
                                    .n_rows = s.begin[x + 1] - slot,
-                                   .out = spark__exec_f32(e, e->at.slot_gate) + slot * ff,
-                                   .out_stride = ff};
+                                   .down = &l->down,
+                                   .hidden = e->base + e->at.slot_hidden + slot * e->at.slot_hidden_stride,
+                                   .hidden_stride = e->at.slot_hidden_stride,
+                                   .source = set->source,
+                                   .rows = s.row + slot};
     }
     if (l->shared_gate.source)
         t->items[n++] = (net_item){.w = &l->shared_gate,
                                    .up = &l->shared_up,
                                    .acts = t->acts[spark__net_form(l->shared_gate.m.type)],
+                                   .act_stride = moe_stride(e, &l->shared_gate),
                                    .up_acts = t->acts[spark__net_form(l->shared_up.m.type)],
+                                   .up_stride = moe_stride(e, &l->shared_up),
                                    .n_rows = set->n,
-                                   .out = e->gate,
-                                   .out_stride = e->at.ff_stride};
+                                   .down = &l->shared_down,
+                                   .hidden = t->hidden,
+                                   .hidden_stride = e->at.hidden_stride,
+                                   .source = set->source};
     spark__pass_products(t, t->items, n);
     spark_pool_barrier(e->pool);
 }
@@ -152,33 +167,23 @@ static void moe_down(const net_thread *t, const net_layer *l, const net_rowset *
 {
     const spark_exec *e = t->e;
     const moe_slots s = moe_slots_of(e);
-    const size_t ff = e->net->n_ff_expert, embd = e->net->info.n_embd;
-    size_t begin = 0, end = 0;
-    spark_share((size_t)set->n * e->net->info.n_experts_used, 1, t->index, t->count, &begin, &end);
-    uint8_t *slot_acts[NET_N_FORMS];
-    for (unsigned f = 0; f < NET_N_FORMS; f++) slot_acts[f] = e->base + e->at.slot_acts[f];
-    for (size_t k = begin; k < end; k++)
-        spark__pass_quantize(t, 1u << spark__net_form(l->down.m.type), spark__exec_f32(e, e->at.slot_gate) + k * ff,
-                             (uint32_t)ff, slot_acts, k, set->source[s.row[k]]);
-    if (l->shared_down.source)
-        for (uint32_t r = t->begin; r < t->end; r++)
-            spark__pass_quantize(t, 1u << spark__net_form(l->shared_down.m.type), e->gate + (size_t)r * e->at.ff_stride,
-                                 e->net->n_ff_shared, t->acts, r, set->source[r]);
-    spark_pool_barrier(e->pool);
+    const size_t embd = e->net->info.n_embd;
     uint32_t n = 0;
     for (uint32_t x = 0; x < e->net->info.n_experts; x++) {
         const uint32_t slot = s.begin[x];
         if (s.begin[x + 1] == slot) continue;
         t->items[n++] = (net_item){.w = &l->down,
                                    .part = x,
-                                   .acts = moe_slot_acts(e, &l->down, slot),
+                                   .acts = e->base + e->at.slot_hidden + slot * e->at.slot_hidden_stride,
+                                   .act_stride = e->at.slot_hidden_stride,
                                    .n_rows = s.begin[x + 1] - slot,
                                    .out = spark__exec_f32(e, e->at.slot_out) + slot * embd,
                                    .out_stride = embd};
     }
     if (l->shared_down.source)
         t->items[n++] = (net_item){.w = &l->shared_down,
-                                   .acts = t->acts[spark__net_form(l->shared_down.m.type)],
+                                   .acts = t->hidden,
+                                   .act_stride = e->at.hidden_stride,
                                    .n_rows = set->n,
                                    .out = e->proj,
                                    .out_stride = embd};

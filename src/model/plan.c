@@ -25,18 +25,37 @@ static size_t plan_take(plan_sum *p, size_t count, size_t size)
 
 static size_t plan_floats(plan_sum *p, size_t rows, size_t width) { return plan_take(p, rows, width * sizeof(float)); }
 
-/* Widest activation rows and thread scratch of all products; none has more rows than a batch (an expert is asked at most
- * once by a row). */
-static size_t plan_products(const spark_net *n, net_layout *l)
+static void plan_widest(size_t *stride, const net_matrix *m)
+{
+    const size_t act = m->source ? spark_act_bytes(m->m.type, m->m.n_cols) : 0;
+    if (act > *stride) *stride = act;
+}
+
+/* Widest activation rows of all products, by what prepares them. */
+static void plan_strides(const spark_net *n, net_layout *l)
+{
+    for (uint32_t i = 0; i < n->info.n_layers; i++) {
+        const net_layer *x = &n->layers[i];
+        const net_matrix *const read[] = {&x->q,           &x->k,        &x->v,      &x->o,
+                                          &x->gate,        &x->up,       &x->router, &x->shared_router,
+                                          &x->shared_gate, &x->shared_up};
+        for (size_t k = 0; k < SPARK_COUNT(read); k++)
+            plan_widest(&l->act_stride[spark__net_form(read[k]->m.type)], read[k]);
+        plan_widest(n->info.n_experts ? &l->slot_hidden_stride : &l->hidden_stride, &x->down);
+        plan_widest(&l->hidden_stride, &x->shared_down);
+    }
+    const net_matrix *head = spark__net_head(n);
+    plan_widest(&l->act_stride[spark__net_form(head->m.type)], head);
+}
+
+/* Scratch of a thread for any product; none has more rows than a batch (an expert is asked at most once by a row). */
+static size_t plan_products(const spark_net *n, const net_layout *l)
 {
     size_t most = 0;
     for (uint32_t i = 0; i < n->n_pieces; i++) {
         if (!n->pieces[i].matrix) continue;
         const spark_matrix *m = &n->pieces[i].matrix->m;
-        size_t *stride = &l->act_stride[spark__net_form(m->type)];
-        const size_t act = spark_act_bytes(m->type, m->n_cols),
-                     scratch = spark_matmul_scratch(m->type, m->n_cols, l->n_batch);
-        if (act > *stride) *stride = act;
+        const size_t scratch = spark_matmul_scratch(m->type, m->n_cols, l->n_batch);
         if (scratch > most) most = scratch;
     }
     return most;
@@ -54,7 +73,8 @@ static void plan_shared(const spark_net *n, plan_sum *p, net_layout *l)
     l->qkv = plan_floats(p, rows, l->qkv_width);
     l->attn_out = plan_floats(p, rows, (size_t)i->n_heads * i->head_dim_v);
     l->proj = plan_floats(p, rows, i->n_embd);
-    if (l->ff_stride > 0) l->gate = plan_floats(p, rows, l->ff_stride);
+    l->gate = plan_floats(p, l->n_small, l->ff_stride);
+    l->hidden = plan_take(p, rows, l->hidden_stride);
     for (unsigned r = 0; r < 2; r++) {
         l->cos[r] = plan_floats(p, rows, n->rot_dim / 2);
         l->sin[r] = plan_floats(p, rows, n->rot_dim / 2);
@@ -76,7 +96,7 @@ static void plan_experts(const spark_net *n, plan_sum *p, net_layout *l)
     l->slots = plan_take(p, slots, 2 * sizeof(uint32_t));
     l->expert_begin = plan_take(p, (size_t)n->info.n_experts + 1, sizeof(uint32_t));
     for (unsigned f = 0; f < NET_N_FORMS; f++) l->slot_acts[f] = plan_take(p, slots, l->act_stride[f]);
-    l->slot_gate = plan_floats(p, slots, n->n_ff_expert);
+    l->slot_hidden = plan_take(p, slots, l->slot_hidden_stride);
     l->slot_out = plan_floats(p, slots, n->info.n_embd);
 }
 
@@ -85,10 +105,11 @@ static void plan_thread(const spark_net *n, plan_sum *p, net_layout *l, size_t m
     const spark_net_info *i = &n->info;
     const size_t start = p->at;
     l->t_row = plan_floats(p, 1, i->n_embd);
-    l->t_up = plan_floats(p, 1, plan_max(NET_UP_FLOATS, 2 * SPARK_PANEL_ROWS * l->n_batch));
+    l->t_joined = plan_floats(p, 2, NET_JOINED_FLOATS);
     if (l->n_small > 0) {
         l->t_x = plan_floats(p, l->n_small, i->n_embd);
         for (unsigned f = 0; f < NET_N_FORMS; f++) l->t_acts[f] = plan_take(p, l->n_small, l->act_stride[f]);
+        l->t_hidden = plan_take(p, l->n_small, l->hidden_stride);
     }
     l->t_matmul = plan_take(p, 1, matmul);
     l->t_attn = plan_take(p, 1, spark_attn_scratch(i->head_dim_k, i->head_dim_v, l->attn_rows));
@@ -96,8 +117,8 @@ static void plan_thread(const spark_net *n, plan_sum *p, net_layout *l, size_t m
     l->t_blocks = plan_take(p, l->n_blocks, sizeof(uint8_t *));
     l->t_items = plan_take(p, (size_t)i->n_experts + 3, sizeof(net_item));
     /* offsets from the start of the thread's part; its end stays clear of the neighbour's lines */
-    size_t *const parts[] = {&l->t_row,    &l->t_up,   &l->t_x,         &l->t_acts[0], &l->t_acts[1], &l->t_acts[2],
-                             &l->t_matmul, &l->t_attn, &l->t_attn_rows, &l->t_blocks,  &l->t_items};
+    size_t *const parts[] = {&l->t_row,     &l->t_joined, &l->t_hidden, &l->t_x,         &l->t_acts[0], &l->t_acts[1],
+                             &l->t_acts[2], &l->t_matmul, &l->t_attn,   &l->t_attn_rows, &l->t_blocks,  &l->t_items};
     for (size_t k = 0; k < SPARK_COUNT(parts); k++)
         if (*parts[k] >= start) *parts[k] -= start;
     l->thread_stride = spark_round_up(p->at - start, 128);
@@ -130,6 +151,7 @@ spark_status spark__net_layout(const spark_net *n, const spark_shape *s, net_lay
     if (s->n_threads > 1 && i->n_heads_kv % s->n_threads != 0) /* attention of few rows may be split over blocks too */
         l.n_parts = (size_t)l.n_blocks * i->n_heads * (s->n_batch < NET_SMALL ? s->n_batch : NET_SMALL);
     const size_t matmul = plan_products(n, &l);
+    plan_strides(n, &l);
     plan_sum sum = {0};
     plan_shared(n, &sum, &l);
     plan_experts(n, &sum, &l);
