@@ -17,6 +17,7 @@ static const char *const limits_names[SPARK_N_LIMITS] = {
     [SPARK_LIMIT_MADD_16] = "int8 8 maddubs in int16, 1 maddwd",
     [SPARK_LIMIT_DPBUSD_256] = "int8 vpdpbusd, 256 bits",
     [SPARK_LIMIT_DPBUSD_512] = "int8 vpdpbusd, 512 bits",
+    [SPARK_LIMIT_TILES] = "int8 tdpbssd, tiles of 16 x 64",
 };
 
 uint64_t spark_limits_ns(void)
@@ -78,6 +79,26 @@ static void limits_madd_each(uint64_t n)
 }
 static void limits_madd_16(uint64_t n) { LIMITS_LOOP(n, LIMITS_EIGHT); }
 
+/* Four tiles of results, whatever stands in the tiles. */
+static void limits_tiles(uint64_t n)
+{
+    static const struct {
+        uint8_t palette, start_row, zero[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } shapes = {1, 0, {0}, {64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16}};
+    __asm__ volatile("ldtilecfg %1\n"
+                     "1:\n\t"
+                     "tdpbssd %%tmm5, %%tmm4, %%tmm0\n\t"
+                     "tdpbssd %%tmm5, %%tmm4, %%tmm1\n\t"
+                     "tdpbssd %%tmm5, %%tmm4, %%tmm2\n\t"
+                     "tdpbssd %%tmm5, %%tmm4, %%tmm3\n\t"
+                     "dec %0\n\tjnz 1b\n\ttilerelease"
+                     : "+r"(n)
+                     : "m"(shapes)
+                     : "cc");
+}
+
 typedef struct limits_probe {
     void (*run)(uint64_t n);
     unsigned macs; /* of one turn of the loop */
@@ -91,6 +112,7 @@ static const limits_probe limits_probes[SPARK_N_LIMITS] = {
     [SPARK_LIMIT_MADD_16] = {limits_madd_16, 32 * 32, SPARK_ISA_AVX2},
     [SPARK_LIMIT_DPBUSD_256] = {limits_dpbusd_256, 12 * 32, SPARK_ISA_AVX512},
     [SPARK_LIMIT_DPBUSD_512] = {limits_dpbusd_512, 12 * 64, SPARK_ISA_AVX512},
+    [SPARK_LIMIT_TILES] = {limits_tiles, 4 * 16 * 16 * 64, SPARK_ISA_AMX},
 };
 
 static double limits_run(const limits_probe *p, uint64_t n)
@@ -111,8 +133,9 @@ double spark_limit_gmacs(spark_limit which)
     const limits_probe *p = &limits_probes[which];
     double rate[9];
     if (!spark_isa_has(p->needs)) return 0;
-    limits_run(p, 1000000); /* the clock settles */
-    for (size_t i = 0; i < SPARK_COUNT(rate); i++) rate[i] = limits_run(p, 1000000);
+    const uint64_t turns = p->macs > 4096 ? 50000 : 1000000;
+    limits_run(p, turns); /* the clock settles */
+    for (size_t i = 0; i < SPARK_COUNT(rate); i++) rate[i] = limits_run(p, turns);
     qsort(rate, SPARK_COUNT(rate), sizeof *rate, limits_order);
     return rate[SPARK_COUNT(rate) / 2];
 }

@@ -14,6 +14,7 @@ typedef enum spark_limit {
     SPARK_LIMIT_MADD_16,    /* int8, AVX2: eight vpmaddubsw summed in int16, then one vpmaddwd */
     SPARK_LIMIT_DPBUSD_256, /* int8, VNNI */
     SPARK_LIMIT_DPBUSD_512,
+    SPARK_LIMIT_TILES, /* int8, AMX: tiles of 16 x 64 by 64 x 16 */
     SPARK_N_LIMITS
 } spark_limit;
 

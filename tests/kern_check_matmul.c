@@ -228,7 +228,7 @@ static void check_definition(kern_check *kc, const check_product *p)
 /* ---- Cases ----------------------------------------------------------------------------------------------------- */
 
 static const uint32_t check_rows[] = {1, 15, 16, 17, 33, 47, 80};
-static const uint32_t check_tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 17, 33};
+static const uint32_t check_tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 21, 33};
 static const uint32_t check_float_cols[] = {1, 2, 31, 32, 33, 64, 95, 100, 257};
 static const uint32_t check_block_cols[] = {1, 2, 3, 5, 9};
 
@@ -263,6 +263,10 @@ static void check_matmul(kern_check *kc, const void *arg)
     const uint32_t elems = spark_type_lookup(type)->block_elems, wide = elems == 1 ? 1111 : 2048 + 3 * elems;
     const check_product many = check_draw(kc, type, 33, wide, 150, WEIGHTS_RANDOM, 1);
     check_compare(kc, &many);
+    kern_check_drop(kc);
+    /* rows so long that a chunk takes fewer tokens of them, and an uneven rest */
+    const check_product deep = check_draw(kc, type, 17, elems == 1 ? 2000 : 9 * 1024 + elems, 245, WEIGHTS_RANDOM, 1);
+    if (kc->base->isa != SPARK_ISA_SCALAR) check_compare(kc, &deep);
 }
 
 static void check_product_definition(kern_check *kc, const void *arg)

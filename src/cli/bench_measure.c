@@ -18,6 +18,7 @@ typedef struct measure_state {
     spark_kv *kv;
     spark_exec *exec;
     spark_row *rows; /* [n_batch] */
+    uint32_t step;   /* tokens of a prompt at once: what a session takes */
     uint32_t random;
     uint64_t reps_done, reps_total;
     double rate[BENCH_MAX_REPS], cpu_rate[BENCH_MAX_REPS]; /* tokens a second of the clock, and of processor time */
@@ -35,7 +36,7 @@ static uint32_t measure_token(measure_state *s)
 static spark_status measure_prompt(measure_state *s, uint32_t seq, uint32_t n, bool logits, spark_err *err)
 {
     for (uint32_t done = 0; done < n;) {
-        const uint32_t step = n - done < BENCH_STEP ? n - done : BENCH_STEP;
+        const uint32_t step = n - done < s->step ? n - done : s->step;
         const float *out = NULL;
         done += step;
         for (uint32_t i = 0; i < step; i++)
@@ -148,6 +149,7 @@ static void measure_work(const measure_state *s, bench_work *w)
     }
     w->kv_bytes = (double)spark_kv_block_bytes(s->shape.kv_type, s->info.head_dim_k, s->info.head_dim_v) /
                   SPARK_KV_BLOCK * s->info.n_layers * s->info.n_heads_kv;
+    w->position_f32 = (double)s->info.n_layers * s->info.n_heads * (s->info.head_dim_k + s->info.head_dim_v);
 }
 
 /* Sets the result against the limits: the time that arithmetic alone, or memory alone, would take. */
@@ -156,9 +158,10 @@ static void measure_judge(const measure_state *s, bool prompt, const bench_work 
 {
     const double n = prompt ? s->p->n_prompt : s->p->n_gen, threads = s->shape.n_threads;
     const double head = prompt ? 1 / n : 1; /* a prompt needs logits once */
-    const double int8 = w->layer_int8 + head * w->head_int8, f32 = w->layer_f32 + head * w->head_f32;
-    r->gmacs = (int8 + f32) * r->median * 1e-9;
-    const double bytes = w->weight_bytes / s->p->n_seqs + w->kv_bytes * (s->p->depth + n / 2);
+    const double int8 = w->layer_int8 + head * w->head_int8, matrix_f32 = w->layer_f32 + head * w->head_f32;
+    const double seen = s->p->depth + n / 2, f32 = matrix_f32 + w->position_f32 * seen; /* positions, on average */
+    r->gmacs = (int8 + matrix_f32) * r->median * 1e-9;
+    const double bytes = w->weight_bytes / s->p->n_seqs + w->kv_bytes * seen;
     if (!prompt) r->gbytes = bytes * r->median * 1e-9;
     const bool known = (int8 == 0 || l->int8 > 0) && (f32 == 0 || l->f32 > 0);
     const double compute = known ? ((int8 > 0 ? int8 / l->int8 : 0) + (f32 > 0 ? f32 / l->f32 : 0)) * 1e-9 / threads
@@ -201,8 +204,9 @@ static spark_status measure_shape(measure_state *s, spark_err *err)
     const uint64_t n_ctx = p->n_ctx ? p->n_ctx : need;
     SPARK_CHECK(n_ctx <= UINT32_MAX, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
                 "the tests need a context of %" PRIu64 " tokens", need);
-    const spark_session_options o = {.n_ctx = (uint32_t)n_ctx, .n_batch = BENCH_STEP, .kv = p->kv};
+    const spark_session_options o = {.n_ctx = (uint32_t)n_ctx, .kv = p->kv};
     SPARK_TRY(api_session_shape(s->m, &o, &s->shape, err));
+    s->step = s->shape.n_batch;
     s->shape.n_seqs = p->n_seqs;
     s->shape.n_logits = p->n_seqs;
     if (s->shape.n_batch < p->n_seqs) s->shape.n_batch = p->n_seqs;

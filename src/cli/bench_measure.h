@@ -7,7 +7,7 @@
 #include "../bench/limits.h"
 #include "api/api_internal.h"
 
-enum { BENCH_MAX_REPS = 1000, BENCH_STEP = 512 /* tokens of one step of a prompt */, BENCH_WARM = 128 };
+enum { BENCH_MAX_REPS = 1000, BENCH_WARM = 128 };
 
 /* What is to be measured. */
 typedef struct bench_plan {
@@ -17,10 +17,10 @@ typedef struct bench_plan {
     void *progress_ctx;
 } bench_plan;
 
-/* Work of one token: multiplications, and bytes that come from memory. Attention is not counted: at the usual depths it is
- * a few per cent, and where it is more the fractions say so by falling. */
+/* Work of one token: multiplications, and bytes that come from memory. */
 typedef struct bench_work {
     double layer_int8, layer_f32, head_int8, head_f32; /* MAC */
+    double position_f32;                               /* MAC of attention for each position that a token sees */
     double weight_bytes;                               /* of one step of n_seqs sequences */
     double kv_bytes;                                   /* of one position of one sequence */
 } bench_work;
@@ -29,7 +29,7 @@ typedef struct bench_result {
     char name[48];           /* "pp512", "tg128@16", "tg32+8192" */
     double median, min, max; /* tokens a second, of all sequences */
     double cpu_median;       /* tokens a second of processor time, all threads together */
-    double gmacs, gbytes;    /* GMAC/s and GB/s that the median amounts to */
+    double gmacs, gbytes;    /* GMAC/s and GB/s that the median amounts to; attention is no part of gmacs */
     double fraction;         /* of the nearer limit; 0 = unknown */
     bool by_memory;          /* that limit is memory, not arithmetic */
 } bench_result;

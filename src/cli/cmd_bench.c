@@ -183,7 +183,9 @@ const cli_command cli_command_bench = {
         "and\n"
         "greatest speed. tg128@16 means 16 sequences at once, tg32+8192 a sequence that already has 8192 tokens. Then "
         "the\n"
-        "limits are measured: multiplications a second of this CPU's own instructions, and what memory delivers.",
+        "limits are measured: multiplications a second of this CPU's own instructions, and what memory delivers. What\n"
+        "arithmetic allows is counted in vector instructions (vpdpbusd where the CPU has it); AMX tiles may pass 100 "
+        "%.",
     .examples = "spark bench model.gguf\n"
                 "spark bench model.gguf --pp 0 --tg 32 --batch 16 --json\n"
                 "spark bench model.gguf --tg 32 --depth 8192 --kv q8_0",

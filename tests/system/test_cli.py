@@ -151,7 +151,7 @@ class EmbeddedModel(unittest.TestCase):
     def test_same_bytes_for_any_threads_and_cpu_level(self):
         want = spark('run', 'The dog', '-n', 40, '--seed', 3)[1]
         for threads in 1, 2, 3:
-            for cpu in 'scalar', 'avx2', 'avx512':
+            for cpu in 'scalar', 'avx2', 'avx512', 'amx':
                 code, out, err = spark('run', 'The dog', '-n', 40, '--seed', 3, '--threads', threads, '--cpu', cpu)
                 if code and 'has no' in err:
                     continue
@@ -283,7 +283,7 @@ class WithModels(Folder):
         ids = ','.join(str(i % 500 + 3) for i in range(300))
         for kv in 'f32', 'f16', 'q8_0':
             seen = set()
-            for threads, cpu in (1, 'scalar'), (2, 'avx2'), (3, 'avx512'), (2, None):
+            for threads, cpu in (1, 'scalar'), (2, 'avx2'), (3, 'avx512'), (2, 'amx'), (2, None):
                 out = self.dir / 'x.npy'
                 code, _, err = spark('score', DATA / 'llm/stories260K/stories260K.q8_0.gguf', '--tokens', ids, '--logits', out, '--kv', kv, '--threads', threads, *(['--cpu', cpu] if cpu else []))
                 if code and 'has no' in err:
