@@ -23,23 +23,22 @@ static uint32_t gated_unit(const net_item *i)
 }
 
 /* One of the pair, to rows of its own, `stride` floats apart. */
-static void gated_product(const net_thread *t, const net_matrix *m, uint32_t part, const uint8_t *acts, size_t act_stride,
-                          const float *bias, const gated_work *k, float *out, size_t stride)
+static void gated_product(const net_thread *t, const net_matrix *m, uint32_t part, const uint8_t *acts,
+                          size_t act_stride, const float *bias, const gated_work *k, float *out, size_t stride)
 {
     spark_matrix w = m->m;
     w.data += part * m->part_bytes + k->first * w.panel_bytes;
     w.n_rows = spark__pass_panel_rows(m, k->first, k->last);
-    t->e->kern.matmul[w.type](
-        &(spark_matmul_args){.w = &w,
-                             .panel_begin = 0,
-                             .panel_end = k->last - k->first,
-                             .acts = acts + k->row * act_stride,
-                             .act_stride = act_stride,
-                             .n_tokens = k->n,
-                             .out = out,
-                             .out_stride = stride,
-                             .bias = bias ? bias + (size_t)k->first * SPARK_PANEL_ROWS : NULL,
-                             .scratch = t->matmul_scratch});
+    t->e->kern.matmul[w.type](&(spark_matmul_args){.w = &w,
+                                                   .panel_begin = 0,
+                                                   .panel_end = k->last - k->first,
+                                                   .acts = acts + k->row * act_stride,
+                                                   .act_stride = act_stride,
+                                                   .n_tokens = k->n,
+                                                   .out = out,
+                                                   .out_stride = stride,
+                                                   .bias = bias ? bias + (size_t)k->first * SPARK_PANEL_ROWS : NULL,
+                                                   .scratch = t->matmul_scratch});
 }
 
 static void gated_join(const net_thread *t, const net_item *i, const gated_work *k)
@@ -61,7 +60,8 @@ static void gated_join(const net_thread *t, const net_item *i, const gated_work 
 }
 
 /* Units [first, last) for rows [row, end), as much at once as fits the cache. */
-static void gated_units(const net_thread *t, const net_item *i, uint32_t first, uint32_t last, uint32_t row, uint32_t end)
+static void gated_units(const net_thread *t, const net_item *i, uint32_t first, uint32_t last, uint32_t row,
+                        uint32_t end)
 {
     const uint32_t unit = gated_unit(i), n_panels = spark_n_panels(i->w->m.n_rows);
     const uint32_t stop = last * unit < n_panels ? last * unit : n_panels;
