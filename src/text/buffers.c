@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "text/tokenizer.h"
+#include "text/tokenizer_internal.h"
 
 /* Doubles *cap until it is at least `need`, elements of `size` bytes; the old memory stays on failure. */
 static spark_status buffer_grow(void **ptr, size_t *cap, size_t need, size_t size, spark_err *err)
@@ -17,13 +17,18 @@ static spark_status buffer_grow(void **ptr, size_t *cap, size_t need, size_t siz
     return SPARK_SUCCESS;
 }
 
+spark_status spark__ids_grow(spark_ids *ids, size_t n, spark_err *err)
+{
+    SPARK_CHECK(n <= SIZE_MAX - ids->n, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "output is too large");
+    void *p = ids->ids;
+    SPARK_TRY(buffer_grow(&p, &ids->cap, ids->n + n, sizeof *ids->ids, err));
+    ids->ids = p;
+    return SPARK_SUCCESS;
+}
+
 spark_status spark_ids_push(spark_ids *ids, uint32_t id, spark_err *err)
 {
-    if (ids->n == ids->cap) {
-        void *p = ids->ids;
-        SPARK_TRY(buffer_grow(&p, &ids->cap, ids->n + 1, sizeof *ids->ids, err));
-        ids->ids = p;
-    }
+    SPARK_TRY(spark__ids_reserve(ids, 1, err));
     ids->ids[ids->n++] = id;
     return SPARK_SUCCESS;
 }

@@ -225,21 +225,26 @@ static spark_status bpe_push(spark__encoder *e, uint32_t symbol, spark_err *err)
     return SPARK_SUCCESS;
 }
 
-static spark_status bpe_word(void *ctx, spark_bytes word, spark_err *err)
+static spark_status bpe_encode_word(spark__encoder *e, spark_bytes word, spark_err *err)
 {
-    spark__encoder *e = ctx;
     const spark__bpe *b = &e->t->as.bpe;
     if (b->ignore_merges && word.len <= e->t->max_plain) {
         const uint32_t id = spark__plain_get(e->t, word);
         if (id != SPARK_TOKEN_NONE) return spark_ids_push(e->out, id, err);
     }
-    if (word.len == 1) return bpe_push(e, b->byte_symbol[word.ptr[0]], err);
     SPARK_TRY(spark__merger_reserve(&e->merger, word.len, err));
     spark__symbol *s = e->merger.symbols;
     for (uint32_t i = 0; i < word.len; i++) s[i] = (spark__symbol){.id = b->byte_symbol[word.ptr[i]], .begin = i};
     spark__merge_run(&e->merger, (uint32_t)word.len, bpe_pair, e);
     for (uint32_t i = 0; i < word.len; i = s[i].next) SPARK_TRY(bpe_push(e, s[i].id, err));
     return SPARK_SUCCESS;
+}
+
+static spark_status bpe_word(void *ctx, spark_bytes word, spark_err *err)
+{
+    spark__encoder *e = ctx;
+    if (word.len == 1) return bpe_push(e, e->t->as.bpe.byte_symbol[word.ptr[0]], err);
+    return spark__encode_cached(e, word, bpe_encode_word, err);
 }
 
 spark_status spark__bpe_encode(spark__encoder *e, spark_bytes text, spark_err *err)

@@ -7,6 +7,8 @@
 #include "text/tokenizer_internal.h"
 #include "text/unichar.h"
 
+static const spark_bytes spm_phantom = {(const uint8_t *)SPARK__PHANTOM, 3};
+
 static bool spm_is_phantom(const uint8_t *p, size_t left) { return left >= 3 && memcmp(p, SPARK__PHANTOM, 3) == 0; }
 
 /* Floats in the order of integers, highest first; -0 counts as 0. */
@@ -89,12 +91,11 @@ static spark_status spm_push_bytes(spark__encoder *e, spark_bytes symbol, spark_
     return SPARK_SUCCESS;
 }
 
-/* e->word is a word of the vocabulary's spelling. */
-static spark_status spm_word(spark__encoder *e, spark_err *err)
+/* The ids of e->word, which is spelled as the vocabulary does. */
+static spark_status spm_encode_spelled(spark__encoder *e, spark_err *err)
 {
     const uint8_t *p = e->word.ptr;
     const size_t len = e->word.len;
-    if (len == 0) return SPARK_SUCCESS;
     size_t chars = len;
     if (len > e->merger.cap) { /* count only when the sure bound would take more memory */
         chars = 0;
@@ -115,23 +116,59 @@ static spark_status spm_word(spark__encoder *e, spark_err *err)
         else
             SPARK_TRY(spm_push_bytes(e, symbol, err));
     }
-    e->word.len = 0;
     return SPARK_SUCCESS;
+}
+
+/* Appends a word to e->word as the vocabulary spells it: with U+2581 for a blank. */
+static spark_status spm_spell(spark__encoder *e, spark_bytes word, spark_err *err)
+{
+    for (size_t i = 0; i < word.len;) {
+        const bool space = word.ptr[i] == ' ';
+        size_t n = 1; /* up to the next blank */
+        while (!space && i + n < word.len && word.ptr[i + n] != ' ') n++;
+        SPARK_TRY(spark_text_append(&e->word, space ? spm_phantom : (spark_bytes){word.ptr + i, n}, err));
+        i += n;
+    }
+    return SPARK_SUCCESS;
+}
+
+static spark_status spm_encode_word(spark__encoder *e, spark_bytes word, spark_err *err)
+{
+    e->word.len = 0;
+    SPARK_TRY(spm_spell(e, word, err));
+    return spm_encode_spelled(e, err);
+}
+
+/* Where the word ends that starts at `begin`: before a gap that no token reaches across. prefixed: U+2581 is before it. */
+static size_t spm_word_end(const bool *joins, spark_bytes text, size_t begin, bool prefixed)
+{
+    const uint8_t gap_last = spm_phantom.ptr[spm_phantom.len - 1];
+    bool breaks = prefixed && !joins[gap_last]; /* a gap here would end the word */
+    for (size_t i = begin; i < text.len;) {
+        const bool space = text.ptr[i] == ' ', gap = space || spm_is_phantom(text.ptr + i, text.len - i);
+        if (gap && breaks) return i;
+        i += gap && !space ? spm_phantom.len : 1;
+        while (!gap && i < text.len && text.ptr[i] != ' ' && text.ptr[i] != spm_phantom.ptr[0]) i++;
+        breaks = !joins[gap ? gap_last : text.ptr[i - 1]];
+    }
+    return text.len;
 }
 
 spark_status spark__spm_encode(spark__encoder *e, spark_bytes text, bool first, spark_err *err)
 {
-    static const spark_bytes phantom = {(const uint8_t *)SPARK__PHANTOM, 3};
     const bool *joins = e->t->as.spm.joins;
-    e->word.len = 0;
-    if (first && e->t->space_prefix) SPARK_TRY(spark_text_append(&e->word, phantom, err));
-    for (size_t i = 0; i < text.len;) {
-        const bool space = text.ptr[i] == ' ', gap = space || spm_is_phantom(text.ptr + i, text.len - i);
-        if (gap && e->word.len > 0 && !joins[e->word.ptr[e->word.len - 1]]) SPARK_TRY(spm_word(e, err));
-        size_t n = gap && !space ? 3 : 1; /* up to the next gap */
-        while (!gap && i + n < text.len && text.ptr[i + n] != ' ' && text.ptr[i + n] != 0xE2) n++;
-        SPARK_TRY(spark_text_append(&e->word, space ? phantom : (spark_bytes){text.ptr + i, n}, err));
-        i += n;
+    size_t begin = 0;
+    if (first && e->t->space_prefix) { /* this word is not in the text as it is spelled */
+        begin = spm_word_end(joins, text, 0, true);
+        e->word.len = 0;
+        SPARK_TRY(spark_text_append(&e->word, spm_phantom, err));
+        SPARK_TRY(spm_spell(e, (spark_bytes){text.ptr, begin}, err));
+        SPARK_TRY(spm_encode_spelled(e, err));
     }
-    return spm_word(e, err);
+    while (begin < text.len) {
+        const size_t end = spm_word_end(joins, text, begin, false);
+        SPARK_TRY(spark__encode_cached(e, (spark_bytes){text.ptr + begin, end - begin}, spm_encode_word, err));
+        begin = end;
+    }
+    return SPARK_SUCCESS;
 }

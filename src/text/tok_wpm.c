@@ -24,24 +24,29 @@ spark_status spark__wpm_load(spark_tokenizer *t, const spark_gguf *g, spark_aren
     return s;
 }
 
-/* e->word holds the phantom space and, if it is longer, a word. */
-static spark_status wpm_flush(spark__encoder *e, spark_err *err)
+static spark_status wpm_encode_word(spark__encoder *e, spark_bytes word, spark_err *err)
 {
     const size_t before = e->out->n;
-    if (e->word.len <= 3) return SPARK_SUCCESS;
-    for (size_t i = 0; i < e->word.len;) {
+    for (size_t i = 0; i < word.len;) {
         size_t len = 0;
-        const uint32_t id = spark__trie_longest(e->t->as.wpm.trie, e->word.ptr + i, e->word.len - i, &len);
+        const uint32_t id = spark__trie_longest(e->t->as.wpm.trie, word.ptr + i, word.len - i, &len);
         if (id == SPARK__TRIE_NONE) {
             e->out->n = before; /* one part unknown: the word is unknown */
-            SPARK_TRY(spark_ids_push(e->out, e->t->unk, err));
-            break;
+            return spark_ids_push(e->out, e->t->unk, err);
         }
         SPARK_TRY(spark_ids_push(e->out, id, err));
         i += len;
     }
-    e->word.len = 3;
     return SPARK_SUCCESS;
+}
+
+/* e->word holds the phantom space and, if it is longer, a word. */
+static spark_status wpm_flush(spark__encoder *e, spark_err *err)
+{
+    if (e->word.len <= 3) return SPARK_SUCCESS;
+    const spark_bytes word = {e->word.ptr, e->word.len};
+    e->word.len = 3;
+    return spark__encode_cached(e, word, wpm_encode_word, err);
 }
 
 /* Characters that are words of their own. Source: BERT's _is_chinese_char, with the gap before U+2B920 that the tokenizers

@@ -150,13 +150,14 @@ static spark_status tok_encode(const spark_tokenizer *t, spark_bytes text, unsig
     const bool add = flags & SPARK_ENCODE_ADD;
     spark__encoder e = {.t = t, .out = out};
     spark_ids found = {0};
-    spark_status s = SPARK_SUCCESS;
-    if (add && t->add_bos) s = spark_ids_push(out, t->bos, err);
+    spark_status s = spark__word_cache_create(&e.cache, text.len, t->plain.seed, err);
+    if (spark_ok(s) && add && t->add_bos) s = spark_ids_push(out, t->bos, err);
     if (spark_ok(s)) s = tok_encode_text(&e, text, trust, !(flags & SPARK_ENCODE_CONTINUE), &found, err);
     if (spark_ok(s) && add && tok_last(t) != SPARK_TOKEN_NONE) s = spark_ids_push(out, tok_last(t), err);
     if (!spark_ok(s)) out->n = before;
     spark_ids_free(&found);
     spark__merger_free(&e.merger);
+    spark__word_cache_free(&e.cache);
     spark_text_free(&e.word);
     return s;
 }

@@ -5,10 +5,12 @@
 
 #include "base/compiler.h"
 #include "base/strmap.h"
+#include "text/keyed_hash.h"
 #include "text/merge.h"
 #include "text/pretok.h"
 #include "text/tokenizer.h"
 #include "text/trie.h"
+#include "text/word_cache.h"
 
 typedef enum spark__vocab_kind { SPARK__SPM, SPARK__BPE, SPARK__WPM } spark__vocab_kind;
 
@@ -106,32 +108,14 @@ static inline spark_bytes spark__plain_key(const spark_tokenizer *t, uint32_t id
     return t->kind == SPARK__BPE ? spark__token_piece(t, id) : t->tokens[id];
 }
 
-/* Two words that share nothing with the file but their product: whatever difference two keys have, whether they collide
- * depends on the seed. (A multiplication whose upper half is dropped would not do: flipping the top bit of one word and
- * two bits of the next gives a collision under any seed.) */
-SPARK_INLINE uint64_t spark__mix(uint64_t a, uint64_t b)
-{
-    const spark_u128 product = (spark_u128)a * b;
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-/* Not cryptographic, but keyed. Words at the end overlap, so that no byte is taken alone. */
 SPARK_INLINE uint32_t spark__plain_hash(const uint64_t seed[2], spark_bytes key)
 {
     const uint8_t *p = key.ptr;
-    uint64_t h = seed[0] ^ key.len, first = 0, last = 0;
+    uint64_t h = seed[0] ^ key.len;
     size_t n = key.len;
     for (; n > 16; n -= 16, p += 16) h = spark__mix(spark_load_u64(p) ^ seed[1], spark_load_u64(p + 8) ^ h);
-    if (n >= 8) {
-        first = spark_load_u64(p);
-        last = spark_load_u64(p + n - 8);
-    } else if (n >= 4) {
-        first = spark_load_u32(p);
-        last = spark_load_u32(p + n - 4);
-    } else if (n > 0) {
-        first = (uint64_t)p[0] << 16 | (uint64_t)p[n / 2] << 8 | p[n - 1];
-    }
-    h = spark__mix(first ^ seed[1], last ^ h);
+    const spark__ends ends = spark__load_ends(p, n);
+    h = spark__mix(ends.first ^ seed[1], ends.last ^ h);
     return (uint32_t)(h ^ h >> 32);
 }
 
@@ -166,13 +150,43 @@ SPARK_INLINE uint32_t spark__plain_get(const spark_tokenizer *t, spark_bytes key
 /* Numbers the file cannot know. */
 void spark__vocab_seed(uint64_t seed[2]);
 
+/* Makes room for n more ids. */
+SPARK_MUST_CHECK spark_status spark__ids_grow(spark_ids *ids, size_t n, spark_err *err);
+SPARK_INLINE spark_status spark__ids_reserve(spark_ids *ids, size_t n, spark_err *err)
+{
+    return SPARK_LIKELY(n <= ids->cap - ids->n) ? SPARK_SUCCESS : spark__ids_grow(ids, n, err);
+}
+
 /* Where one encode call works. */
 typedef struct spark__encoder {
     const spark_tokenizer *t;
     spark_ids *out;
     spark__merger merger;
+    spark__word_cache cache;
     spark_text word; /* SPM, WordPiece: the word as the vocabulary writes it */
 } spark__encoder;
+
+/* Appends the ids of one word; they depend on nothing but its bytes. */
+typedef spark_status spark__encode_word(spark__encoder *e, spark_bytes word, spark_err *err);
+
+/* The same, from the cache if the word is there. */
+SPARK_INLINE spark_status spark__encode_cached(spark__encoder *e, spark_bytes word, spark__encode_word *encode,
+                                               spark_err *err)
+{
+    if (!spark__word_cache_takes(&e->cache, word.len)) return encode(e, word, err);
+    const spark__cache_key key = spark__word_cache_key(word);
+    spark__cached *slot = spark__word_cache_slot(&e->cache, &key, word.len);
+    const size_t before = e->out->n;
+    if (SPARK_LIKELY(spark__word_cache_hit(slot, &key, word.len))) {
+        SPARK_TRY(spark__ids_reserve(e->out, SPARK__CACHE_IDS, err));
+        memcpy(e->out->ids + before, slot->ids, sizeof slot->ids); /* all: a copy of fixed size is cheaper */
+        e->out->n += slot->n;
+        return SPARK_SUCCESS;
+    }
+    SPARK_TRY(encode(e, word, err));
+    spark__word_cache_put(slot, &key, word.len, e->out, before);
+    return SPARK_SUCCESS;
+}
 
 /* The end of loading for a family; merges and scores come from g. */
 SPARK_MUST_CHECK spark_status spark__spm_load(spark_tokenizer *t, const spark_gguf *g, spark_arena *a, spark_err *err);

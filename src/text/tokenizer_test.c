@@ -690,6 +690,58 @@ static void test_a_failed_encode_leaves_the_ids_as_they_were(void **state)
     fixture_close(&f);
 }
 
+/* ---- words that come again ---- */
+
+/* A blank and up to 40 letters into out; the same word for the same number. */
+static size_t tt_make_word(uint32_t number, uint8_t *out)
+{
+    const uint32_t letters = 1 + tt_random(&number) % 40;
+    out[0] = ' ';
+    for (uint32_t k = 0; k < letters; k++) out[k + 1] = (uint8_t) "hello"[(tt_random(&number) >> 24) % 5];
+    return letters + 1;
+}
+
+/* A text of words must become what its words become one by one, each in a call of its own, which remembers nothing. */
+static void tt_words_again(const fixture *f, unsigned flags)
+{
+    enum { WORDS = 60000, KNOWN = 200 };
+    spark_text text = {0};
+    spark_ids want = {0}, got = {0};
+    uint32_t x = 1;
+    for (uint32_t i = 0; i < WORDS; i++) {
+        uint8_t word[48];
+        const uint32_t number = i % 3 ? (tt_random(&x) >> 16) % KNOWN : KNOWN + i; /* and new ones, to take slots */
+        const spark_bytes one = {word, tt_make_word(number, word)};
+        assert_ok(spark_tokenizer_encode(f->t, one, flags, &want, NULL));
+        assert_ok(spark_text_append(&text, one, NULL));
+    }
+    assert_ok(spark_tokenizer_encode(f->t, (spark_bytes){text.ptr, text.len}, flags, &got, NULL));
+    assert_int_equal(got.n, want.n);
+    assert_memory_equal(got.ids, want.ids, want.n * sizeof *want.ids);
+    spark_ids_free(&want);
+    spark_ids_free(&got);
+    spark_text_free(&text);
+}
+
+static void test_words_that_come_again_become_the_same_tokens(void **state)
+{
+    (void)state;
+    fixture_spec s;
+    fixture f;
+    fixture_spm(&s);
+    tt_open(&f, &s);
+    tt_words_again(&f, SPARK_ENCODE_CONTINUE);
+    fixture_close(&f);
+    fixture_bpe(&s, "gpt-2");
+    tt_open(&f, &s);
+    tt_words_again(&f, 0);
+    fixture_close(&f);
+    fixture_wpm(&s);
+    tt_open(&f, &s);
+    tt_words_again(&f, 0);
+    fixture_close(&f);
+}
+
 /* ---- time ---- */
 
 static void tt_fill(uint8_t *p, size_t n, int kind)
@@ -834,6 +886,7 @@ int main(void)
         cmocka_unit_test(test_nonsense_in_scores_bytes_and_merges_is_refused),
         cmocka_unit_test(test_duplicate_empty_and_undecodable_tokens_do_no_harm),
         cmocka_unit_test(test_a_failed_encode_leaves_the_ids_as_they_were),
+        cmocka_unit_test(test_words_that_come_again_become_the_same_tokens),
         cmocka_unit_test(test_10_mb_of_anything_is_tokenized_in_linear_time),
         cmocka_unit_test(test_trie_finds_what_a_naive_search_finds),
     };
