@@ -83,23 +83,12 @@ typedef struct x_group {
     const uint8_t *x;
     size_t stride;
     unsigned n;
-    float *acc;           /* [token][2][16] */
-    uint8_t *dots;        /* results of tiles */
-    const uint8_t *ahead; /* lines of the first panel that will be taken apart next */
-    size_t ahead_step;    /* from there to the second panel */
-    unsigned n_ahead;     /* lines of each to ask for with every four tokens */
+    float *acc;        /* [token][2][16] */
+    uint8_t *dots;     /* results of tiles */
+    panel_ahead ahead; /* asked with every four tokens */
 } x_group;
 
 typedef void x_group_fn(x_group *g);
-
-/* Between tiles memory has nothing else to do. */
-SPARK_INLINE void x_ask_weights(x_group *g)
-{
-    for (unsigned i = 0; i < g->n_ahead; i++, g->ahead += PANEL_LINE) {
-        SPARK_PREFETCH(g->ahead);
-        SPARK_PREFETCH(g->ahead + g->ahead_step);
-    }
-}
 
 /* ---- Blocks of 32: d, [m], levels[8] of each -------------------------------------------------------------------- */
 
@@ -180,13 +169,13 @@ SPARK_INLINE void x_group_32(x_group *g, int has_min)
     x_dots_32(g, has_min);
     unsigned i = 0;
     for (; i + 4 <= g->n; i += 4) {
-        x_ask_weights(g);
+        panel_ask(&g->ahead, 2);
         if (g->n_blocks == X_BLOCKS)
             x_chains_32(g, X_BLOCKS, has_min, i, 4);
         else
             x_chains_32(g, g->n_blocks, has_min, i, 4);
     }
-    if (i < g->n) x_ask_weights(g);
+    if (i < g->n) panel_ask(&g->ahead, 2);
     for (; i < g->n; i++) x_chains_32(g, g->n_blocks, has_min, i, 1);
 }
 
@@ -257,7 +246,7 @@ SPARK_INLINE void x_group_256(x_group *g, spark_type type)
     const x_parts p = x_parts_of(type);
     x_dots_256(g, k_head(k) * (size_t)PANEL_LINE, p);
     for (unsigned i = 0; i < g->n; i++) {
-        if (i % 4 == 0) x_ask_weights(g);
+        if (i % 4 == 0) panel_ask(&g->ahead, 2);
         SPARK_UNROLL(2)
         for (unsigned v = 0; v < 2; v++) {
             float *to = g->acc + (i * 2 + v) * 16;
@@ -432,17 +421,14 @@ static void x_run_pair(const spark_matmul_args *a, const x_format *f, x_pair *p)
         const uint32_t n_units = n_blocks - b < step ? n_blocks - b : step;
         f->unpack(a->w->type, first, b, n_units, unit);
         f->unpack(a->w->type, second, b, n_units, unit + X_UNIT_BYTES);
-        const panel_ahead next = panel_after(a->w, first, 2, (b + step) * f->block, X_COLS);
-        const size_t quads = p->n_groups * (size_t)((p->size + 3) / 4) * PANEL_LINE;
+        const uint32_t quads = p->n_groups * ((p->size + 3) / 4);
         const x_group g = {.unit = unit,
                            .n_blocks = n_units,
                            .x = x + b * act_bytes,
                            .stride = a->act_stride,
                            .acc = acc,
                            .dots = dots,
-                           .ahead = next.at,
-                           .ahead_step = next.step,
-                           .n_ahead = (unsigned)((next.bytes + quads - 1) / quads)};
+                           .ahead = panel_after(a->w, first, 2, (b + step) * f->block, X_COLS, quads)};
         x_run_groups(a, f, p, g, b == 0, b + step >= n_blocks);
     }
 }

@@ -79,9 +79,12 @@ typedef struct h_tile {
     unsigned n_units;
     const uint8_t *x;
     size_t stride;
-    float *acc;     /* [token][16] */
-    unsigned start; /* blocks of 32: where spark__act32 has the start; 0 = at zero */
+    float *acc;         /* [token][16] */
+    unsigned start;     /* blocks of 32: where spark__act32 has the start; 0 = at zero */
+    panel_ahead *ahead; /* asked H_ASKS(block) times a unit */
 } h_tile;
+
+#define H_ASKS(block) ((block) == 32 ? 1u : 8u)
 
 typedef void h_tile_fn(const h_tile *t);
 
@@ -157,6 +160,7 @@ SPARK_INLINE void h_tile_32(const h_tile *t, unsigned n, unsigned dot, int has_m
     const vi one = _mm256_set1_epi16(1), ones[2] = {one, one};
     for (unsigned b = 0; b < t->n_units; b++, unit += unit_bytes, x += sizeof(spark__act32)) {
         const uint8_t *levels = unit + (has_min ? 2 : 1) * (size_t)PANEL_LINE, *q = x + offsetof(spark__act32, q);
+        panel_ask(t->ahead, 1);
         vi isum[H_TOKENS][2];
         SPARK_UNROLL(4)
         for (unsigned i = 0; i < n; i++)
@@ -201,7 +205,8 @@ SPARK_INLINE vf h_chain_256(k_traits k, vi isum, const uint8_t *head, const uint
     return _mm256_fmadd_ps(dx, u, acc);
 }
 
-SPARK_INLINE void h_block_256(k_traits k, const uint8_t *unit, const uint8_t *x, size_t stride, unsigned n, float *acc)
+SPARK_INLINE void h_block_256(k_traits k, const uint8_t *unit, const uint8_t *x, size_t stride, unsigned n, float *acc,
+                              panel_ahead *ahead)
 {
     const unsigned n_steps = 64 / k.dot, a_scale = n_steps / k.n_scale;
     const uint8_t *scales = unit + (1u + (k.n_min != 0)) * PANEL_LINE, *levels = unit + k_head(k) * PANEL_LINE;
@@ -210,6 +215,7 @@ SPARK_INLINE void h_block_256(k_traits k, const uint8_t *unit, const uint8_t *x,
     for (unsigned i = 0; i < n; i++) isum[i][0] = isum[i][1] = _mm256_setzero_si256();
     const uint8_t *q = x + offsetof(spark__act256, q);
     for (unsigned s = 0; s < k.n_scale; s++, scales += PANEL_LINE) {
+        if (s % (k.n_scale / H_ASKS(256)) == 0) panel_ask(ahead, 1);
         const vi scale[2] = {h_load(scales), h_load(scales + H_LINE)};
         SPARK_UNROLL(8)
         for (unsigned j = 0; j < a_scale; j++) {
@@ -233,7 +239,7 @@ SPARK_INLINE void h_tile_256(const h_tile *t, unsigned n, k_traits k)
 {
     const uint8_t *unit = t->unit, *x = t->x;
     for (unsigned b = 0; b < t->n_units; b++, x += sizeof(spark__act256)) {
-        h_block_256(k, unit, x, t->stride, n, t->acc);
+        h_block_256(k, unit, x, t->stride, n, t->acc, t->ahead);
         unit += (size_t)(k_head(k) + (k.wide ? 128 : 64)) * PANEL_LINE;
     }
 }
@@ -346,13 +352,12 @@ static void h_store(const spark_matmul_args *a, uint32_t row, uint32_t token, vf
 }
 
 /* All tokens of a chunk, in tiles of nearly equal size, over the units in scratch. */
-static void h_run_tiles(const h_format *f, h_tile t, uint32_t n_tokens, const panel_ahead *next)
+static void h_run_tiles(const h_format *f, h_tile t, uint32_t n_tokens)
 {
     const uint32_t n_tiles = (n_tokens + H_TOKENS - 1) / H_TOKENS, small = n_tokens / n_tiles,
                    extra = n_tokens % n_tiles;
     for (uint32_t i = 0; i < n_tiles; i++) {
         const uint32_t n = small + (i < extra);
-        if (n_tiles > 1) panel_ask(next, i, n_tiles); /* else taking apart has asked already */
         f->tiles[n - 1](&t);
         t.x += n * t.stride;
         t.acc += (size_t)n * PANEL_ROWS;
@@ -370,10 +375,10 @@ static void h_run_panel(const spark_matmul_args *a, const h_format *f, uint32_t 
     for (uint32_t b = 0; b < n_blocks; b += step) {
         const uint32_t n_units = n_blocks - b < step ? n_blocks - b : step;
         f->unpack(a->w->type, panel, b, n_units, unit);
-        const panel_ahead next = panel_after(a->w, panel, 1, (b + step) * f->block, H_COLS);
-        h_run_tiles(
-            f, (h_tile){unit, n_units, a->acts + token * a->act_stride + b * act_bytes, a->act_stride, acc, f->start},
-            n, &next);
+        const uint32_t n_asks = n_units * H_ASKS(f->block) * ((n + H_TOKENS - 1) / H_TOKENS);
+        panel_ahead ahead = panel_after(a->w, panel, 1, (b + step) * f->block, H_COLS, n_asks);
+        const uint8_t *x = a->acts + token * a->act_stride + b * act_bytes;
+        h_run_tiles(f, (h_tile){unit, n_units, x, a->act_stride, acc, f->start, &ahead}, n);
     }
     for (uint32_t i = 0; i < n; i++)
         for (unsigned v = 0; v < 2; v++)

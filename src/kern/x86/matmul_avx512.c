@@ -51,9 +51,12 @@ typedef struct t_tile {
     unsigned n_units;
     const uint8_t *x;
     size_t stride;
-    float *acc;     /* [token][2][16] */
-    unsigned start; /* blocks of 32: where spark__act32 has the start */
+    float *acc;         /* [token][2][16] */
+    unsigned start;     /* blocks of 32: where spark__act32 has the start */
+    panel_ahead *ahead; /* asked T_ASKS(block) times a unit */
 } t_tile;
+
+#define T_ASKS(block) ((block) == 32 ? 1u : 8u)
 
 typedef void t_tile_fn(const t_tile *t);
 
@@ -69,6 +72,7 @@ SPARK_INLINE void t_tile_32(const t_tile *t, unsigned n, int has_min)
     for (unsigned i = 0; i < n; i++)
         for (unsigned v = 0; v < 2; v++) acc[i][v] = _mm512_load_ps(t->acc + (i * 2 + v) * 16);
     for (unsigned b = 0; b < t->n_units; b++) {
+        panel_ask(t->ahead, 2);
         vi isum[T_TOKENS][2];
         SPARK_UNROLL(8)
         for (unsigned i = 0; i < n; i++)
@@ -111,7 +115,8 @@ SPARK_INLINE vi t_start(k_traits k, const uint8_t *x, size_t i)
     return k.start ? t_word(x + k.start + 2 * i) : _mm512_setzero_si512();
 }
 
-SPARK_INLINE void t_block_256(k_traits k, const uint8_t *unit, const uint8_t *x, size_t stride, unsigned n, float *acc)
+SPARK_INLINE void t_block_256(k_traits k, const uint8_t *unit, const uint8_t *x, size_t stride, unsigned n, float *acc,
+                              panel_ahead *ahead)
 {
     const unsigned head = k_head(k), n_dots = 64 / k.dot, dots_a_scale = n_dots / k.n_scale;
     const uint8_t *levels = unit + (size_t)head * 2 * PANEL_LINE,
@@ -120,6 +125,7 @@ SPARK_INLINE void t_block_256(k_traits k, const uint8_t *unit, const uint8_t *x,
     SPARK_UNROLL(8)
     for (unsigned i = 0; i < n; i++) isum[i][0] = isum[i][1] = _mm512_setzero_si512();
     for (size_t j = 0; j < n_dots; j++) {
+        if (j % (n_dots / T_ASKS(256)) == 0) panel_ask(ahead, 2);
         vi dot[T_TOKENS][2];
         SPARK_UNROLL(8)
         for (unsigned i = 0; i < n; i++) dot[i][0] = dot[i][1] = t_start(k, x + i * stride, j);
@@ -154,7 +160,7 @@ SPARK_INLINE void t_tile_256(const t_tile *t, unsigned n, k_traits k)
 {
     const uint8_t *unit = t->unit, *x = t->x;
     for (unsigned b = 0; b < t->n_units; b++) {
-        t_block_256(k, unit, x, t->stride, n, t->acc);
+        t_block_256(k, unit, x, t->stride, n, t->acc, t->ahead);
         unit += (size_t)(k_head(k) + 64) * 2 * PANEL_LINE;
         x += sizeof(spark__act256);
     }
@@ -314,13 +320,12 @@ SPARK_INLINE void t_run_direct(const spark_matmul_args *a, unsigned block, t_dir
 }
 
 /* All tokens of a chunk, in tiles of nearly equal size, over the units in scratch. */
-static void t_run_tiles(const t_format *f, t_tile t, uint32_t n_tokens, const panel_ahead *next)
+static void t_run_tiles(const t_format *f, t_tile t, uint32_t n_tokens)
 {
     const uint32_t n_tiles = (n_tokens + T_TOKENS - 1) / T_TOKENS, small = n_tokens / n_tiles,
                    extra = n_tokens % n_tiles;
     for (uint32_t i = 0; i < n_tiles; i++) {
         const uint32_t n = small + (i < extra);
-        panel_ask(next, i, n_tiles);
         f->tiles[n - 1](&t);
         t.x += n * t.stride;
         t.acc += (size_t)n * 2 * PANEL_ROWS;
@@ -341,10 +346,10 @@ static void t_run_pair(const spark_matmul_args *a, const t_format *f, uint32_t p
         const uint32_t n_units = n_blocks - b < step ? n_blocks - b : step;
         f->unpack(a->w->type, first, b, n_units, 0, unit);
         f->unpack(a->w->type, second, b, n_units, 1, unit);
-        const panel_ahead next = panel_after(a->w, first, 2, (b + step) * f->block, T_COLS);
-        t_run_tiles(
-            f, (t_tile){unit, n_units, a->acts + token * a->act_stride + b * act_bytes, a->act_stride, acc, f->start},
-            n, &next);
+        const uint32_t n_asks = n_units * T_ASKS(f->block) * ((n + T_TOKENS - 1) / T_TOKENS);
+        panel_ahead ahead = panel_after(a->w, first, 2, (b + step) * f->block, T_COLS, n_asks);
+        const uint8_t *x = a->acts + token * a->act_stride + b * act_bytes;
+        t_run_tiles(f, (t_tile){unit, n_units, x, a->act_stride, acc, f->start, &ahead}, n);
     }
     for (uint32_t i = 0; i < n; i++) {
         t_store(a, p, token + i, _mm512_load_ps(acc + (size_t)i * 2 * PANEL_ROWS));

@@ -15,7 +15,8 @@ typedef struct f_tile {
     uint32_t n_cols;
     const uint8_t *x;
     size_t stride;
-    float *acc; /* [token][2][V_LANES] */
+    float *acc;         /* [token][2][V_LANES] */
+    panel_ahead *ahead; /* asked with every 32 columns */
 } f_tile;
 
 /* ---- One vector of weights -------------------------------------------------------------------------------------- */
@@ -61,6 +62,7 @@ SPARK_INLINE void f_tile_run(const f_tile *t, unsigned n)
     const size_t stride = t->stride;
     float *const acc = t->acc;
     for (uint32_t left = t->n_cols; left > 0;) {
+        panel_ask(t->ahead, F_PANELS);
         const uint32_t count = left < 32 ? left : 32;
         vf s[V_TOKENS][2];
         SPARK_UNROLL(8)
@@ -114,13 +116,12 @@ SPARK_INLINE void f_widen(const spark_matmul_args *a, spark_type type, const uin
     }
 }
 
-static void f_run_tiles(f_tile t, uint32_t n_tokens, const panel_ahead *next)
+static void f_run_tiles(f_tile t, uint32_t n_tokens)
 {
     const uint32_t n_tiles = (n_tokens + V_TOKENS - 1) / V_TOKENS, small = n_tokens / n_tiles,
                    extra = n_tokens % n_tiles;
     for (uint32_t i = 0; i < n_tiles; i++) {
         const uint32_t n = small + (i < extra);
-        panel_ask(next, i, n_tiles);
         f_tiles[n - 1](&t);
         t.x += n * t.stride;
         t.acc += (size_t)n * F_ROWS;
@@ -137,9 +138,10 @@ SPARK_INLINE void f_run_rows(const spark_matmul_args *a, spark_type type, uint32
     for (uint32_t k = 0; k < a->w->n_cols; k += F_COLS) {
         const uint32_t n_cols = a->w->n_cols - k < F_COLS ? a->w->n_cols - k : F_COLS;
         f_widen(a, type, first, lone, k, n_cols, widened);
-        const panel_ahead next = panel_after(a->w, first, F_PANELS, k + F_COLS, F_COLS);
-        f_run_tiles((f_tile){widened, n_cols, a->acts + token * a->act_stride + 4 * (size_t)k, a->act_stride, acc}, n,
-                    &next);
+        const uint32_t n_asks = (n_cols + 31) / 32 * ((n + V_TOKENS - 1) / V_TOKENS);
+        panel_ahead ahead = panel_after(a->w, first, F_PANELS, k + F_COLS, F_COLS, n_asks);
+        const uint8_t *x = a->acts + token * a->act_stride + 4 * (size_t)k;
+        f_run_tiles((f_tile){widened, n_cols, x, a->act_stride, acc, &ahead}, n);
     }
     for (uint32_t i = 0; i < n; i++)
         for (unsigned v = 0; v < 2; v++)
