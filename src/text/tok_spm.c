@@ -1,7 +1,8 @@
 /* tok_spm.c - SentencePiece BPE ("llama"): characters are merged by the score of the token they make. The text is cut into
- * words before each U+2581 as far as no token of the vocabulary reaches across such a place, which changes nothing and
- * keeps the merging local. Source: SentencePiece bpe_model.cc; as there, control, unknown and byte tokens are never made
- * of text. */
+ * words wherever the two bytes that meet are neighbours in no token of the vocabulary: a merge across such a place would
+ * have to make such a token, so it is never made, and merging each side alone gives the same ids. That keeps merging local
+ * and makes words that come again. Source: SentencePiece bpe_model.cc; as there, control, unknown and byte tokens are
+ * never made of text. */
 #include <math.h>
 
 #include "text/tokenizer_internal.h"
@@ -59,14 +60,24 @@ static spark_status spm_load_bytes(spark_tokenizer *t, spark_err *err)
     return SPARK_SUCCESS;
 }
 
+static void spm_join(spark__spm *m, uint8_t left, uint8_t right)
+{
+    m->joined[left][right / 64] |= (uint64_t)1 << right % 64;
+}
+
+static bool spm_joined(const spark__spm *m, uint8_t left, uint8_t right)
+{
+    return m->joined[left][right / 64] >> right % 64 & 1;
+}
+
 spark_status spark__spm_load(spark_tokenizer *t, const spark_gguf *g, spark_arena *a, spark_err *err)
 {
     SPARK_TRY(spm_load_scores(t, g, a, err));
     SPARK_TRY(spm_load_bytes(t, err));
     for (uint32_t i = 0; i < t->n; i++) {
-        const spark_bytes token = t->tokens[i];
-        for (size_t k = 1; k + 3 <= token.len; k++)
-            if (spm_is_phantom(token.ptr + k, token.len - k)) t->as.spm.joins[token.ptr[k - 1]] = true;
+        const spark_bytes piece = spark__token_piece(t, i); /* has blanks for U+2581 */
+        if (!(t->flags[i] & SPARK__PLAIN)) continue;
+        for (size_t k = 1; k < piece.len; k++) spm_join(&t->as.spm, piece.ptr[k - 1], piece.ptr[k]);
     }
     return SPARK_SUCCESS;
 }
@@ -139,34 +150,34 @@ static spark_status spm_encode_word(spark__encoder *e, spark_bytes word, spark_e
     return spm_encode_spelled(e, err);
 }
 
-/* Where the word ends that starts at `begin`: before a gap that no token reaches across. prefixed: U+2581 is before it. */
-static size_t spm_word_end(const bool *joins, spark_bytes text, size_t begin, bool prefixed)
+/* Where the word ends that starts at `begin`: at the first place that no token reaches across. Bytes of one character, or
+ * that may be one, stay together. prefixed: U+2581 stands before the word. */
+static size_t spm_word_end(const spark__spm *m, spark_bytes text, size_t begin, bool prefixed)
 {
-    const uint8_t gap_last = spm_phantom.ptr[spm_phantom.len - 1];
-    bool breaks = prefixed && !joins[gap_last]; /* a gap here would end the word */
+    int last = prefixed ? ' ' : -1;
     for (size_t i = begin; i < text.len;) {
-        const bool space = text.ptr[i] == ' ', gap = space || spm_is_phantom(text.ptr + i, text.len - i);
-        if (gap && breaks) return i;
-        i += gap && !space ? spm_phantom.len : 1;
-        while (!gap && i < text.len && text.ptr[i] != ' ' && text.ptr[i] != spm_phantom.ptr[0]) i++;
-        breaks = !joins[gap ? gap_last : text.ptr[i - 1]];
+        const bool phantom = spm_is_phantom(text.ptr + i, text.len - i);
+        const uint8_t byte = phantom ? ' ' : text.ptr[i];
+        if (last >= 0 && (byte < 0x80 || last < 0x80) && !spm_joined(m, (uint8_t)last, byte)) return i;
+        last = byte;
+        i += phantom ? spm_phantom.len : 1;
     }
     return text.len;
 }
 
 spark_status spark__spm_encode(spark__encoder *e, spark_bytes text, bool first, spark_err *err)
 {
-    const bool *joins = e->t->as.spm.joins;
+    const spark__spm *m = &e->t->as.spm;
     size_t begin = 0;
     if (first && e->t->space_prefix) { /* this word is not in the text as it is spelled */
-        begin = spm_word_end(joins, text, 0, true);
+        begin = spm_word_end(m, text, 0, true);
         e->word.len = 0;
         SPARK_TRY(spark_text_append(&e->word, spm_phantom, err));
         SPARK_TRY(spm_spell(e, (spark_bytes){text.ptr, begin}, err));
         SPARK_TRY(spm_encode_spelled(e, err));
     }
     while (begin < text.len) {
-        const size_t end = spm_word_end(joins, text, begin, false);
+        const size_t end = spm_word_end(m, text, begin, false);
         SPARK_TRY(spark__encode_cached(e, (spark_bytes){text.ptr + begin, end - begin}, spm_encode_word, err));
         begin = end;
     }

@@ -45,9 +45,9 @@ typedef struct spark__bpe {
 } spark__bpe;
 
 typedef struct spark__spm {
-    uint32_t *rank;     /* [n_vocab] order of the scores: lower merges first */
-    uint32_t byte[256]; /* token of a byte that is in no other token */
-    bool joins[256];    /* some token has U+2581 inside, behind a character that ends with this byte */
+    uint32_t *rank;          /* [n_vocab] order of the scores: lower merges first */
+    uint32_t byte[256];      /* token of a byte that is in no other token */
+    uint64_t joined[256][4]; /* bit b of row a: some token has byte b right behind byte a; U+2581 is a blank */
 } spark__spm;
 
 typedef struct spark__wpm {
