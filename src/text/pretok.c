@@ -22,7 +22,14 @@ typedef enum pre_contraction { PRE_NONE, PRE_LOWER, PRE_ANY, PRE_ANY_AFTER } pre
 typedef enum pre_tail { PRE_NO_TAIL, PRE_NEWLINES, PRE_NEWLINES_SLASH } pre_tail; /* "", "[\r\n]*", "[\r\n/]*" */
 
 typedef struct pre_stage pre_stage;
-typedef size_t pre_step(const pre_stage *s, const uint8_t *p, size_t pos, size_t end); /* end of the piece at pos */
+/* What a stage says of ASCII: spark__pretok.in and .begins, and its bit in them. */
+typedef struct pre_ascii {
+    const uint8_t *in, *begins;
+    uint8_t bit;
+} pre_ascii;
+
+/* The end of the piece at pos. */
+typedef size_t pre_step(const pre_stage *s, const pre_ascii *a, const uint8_t *p, size_t pos, size_t end);
 
 struct pre_stage {
     pre_step *step;
@@ -37,13 +44,11 @@ struct pre_stage {
     bool newlines;               /* \s*[\r\n]+ before \s+(?!\S) */
 };
 
-#define PRE_MAX_STAGES 6
-
-struct spark__pretok {
+typedef struct pre_row {
     const char *names; /* separated by blanks */
     bool ignore_merges, add_bos;
-    pre_stage stages[PRE_MAX_STAGES]; /* up to the first without step */
-};
+    pre_stage stages[SPARK__PRETOK_STAGES]; /* up to the first without step */
+} pre_row;
 
 static bool pre_in(const pre_set *set, spark__char c)
 {
@@ -63,47 +68,57 @@ static bool pre_in(const pre_set *set, spark__char c)
     return in != set->negate;
 }
 
-/* A run of at least s->min and at most s->max characters of the set that starts at pos: its end, or pos. */
-static size_t pre_run(const pre_stage *s, const uint8_t *p, size_t pos, size_t end)
+/* A run of at least s->min and at most max (0 = any) characters of the set that starts at pos: its end, or pos. */
+static size_t pre_run(const pre_stage *s, const pre_ascii *a, uint32_t max, const uint8_t *p, size_t pos, size_t end)
 {
     size_t at = pos;
     uint32_t n = 0;
-    while (s->max == 0 || n < s->max) {
-        const spark__char c = spark__char_at(p, at, end);
-        if (!pre_in(&s->set, c)) break;
-        at += c.len;
-        n++;
+    for (; at < end && (max == 0 || n < max); n++) {
+        if (SPARK_LIKELY(p[at] < 0x80)) {
+            if (!(a->in[p[at]] & a->bit)) break;
+            at++;
+        } else {
+            const spark__char c = spark__char_wide(p + at, end - at);
+            if (!pre_in(&s->set, c)) break;
+            at += c.len;
+        }
     }
     return n >= s->min ? at : pos;
 }
 
+static bool pre_is_prefix(const pre_stage *s, spark__char c)
+{
+    return (s->prefix == PRE_BLANK && c.cp == ' ') || (s->prefix == PRE_SPACE && (c.class & SPARK__SPACE));
+}
+
 /* The match at pos with its prefix, or pos. */
-static size_t pre_runs_match(const pre_stage *s, const uint8_t *p, size_t pos, size_t end)
+static size_t pre_runs_match(const pre_stage *s, const pre_ascii *a, uint32_t max, const uint8_t *p, size_t pos,
+                             size_t end)
 {
     const spark__char c = spark__char_at(p, pos, end);
-    const bool prefix = (s->prefix == PRE_BLANK && c.cp == ' ') || (s->prefix == PRE_SPACE && (c.class & SPARK__SPACE));
-    if (prefix) {
-        const size_t at = pre_run(s, p, pos + c.len, end);
+    if (pre_is_prefix(s, c)) {
+        const size_t at = pre_run(s, a, max, p, pos + c.len, end);
         if (at > pos + c.len) return at;
     }
-    return pre_run(s, p, pos, end);
+    return pre_run(s, a, max, p, pos, end);
 }
 
 /* Runs of a set; everything between two of them is one piece. */
-static size_t pre_runs(const pre_stage *s, const uint8_t *p, size_t pos, size_t end)
+static size_t pre_runs(const pre_stage *s, const pre_ascii *a, const uint8_t *p, size_t pos, size_t end)
 {
-    size_t at = pre_runs_match(s, p, pos, end);
+    size_t at = pre_runs_match(s, a, s->max, p, pos, end);
     if (at > pos) return at;
-    pre_stage probe = *s; /* a gap ends where the shortest match begins */
-    probe.max = s->min;
-    do at += spark__char_at(p, at, end).len;
-    while (at < end && pre_runs_match(&probe, p, at, end) == at);
+    do { /* a gap ends where the shortest match begins */
+        at += spark__char_at(p, at, end).len;
+        while (at < end && p[at] < 0x80 && !(a->begins[p[at]] & a->bit)) at++;
+    } while (at < end && pre_runs_match(s, a, s->min, p, at, end) == at);
     return at;
 }
 
 /* \s+$ */
-static size_t pre_space_at_end(const pre_stage *s, const uint8_t *p, size_t pos, size_t end)
+static size_t pre_space_at_end(const pre_stage *s, const pre_ascii *a, const uint8_t *p, size_t pos, size_t end)
 {
+    (void)a;
     (void)s;
     size_t begin = pos; /* of the last run of white space */
     for (size_t at = pos; at < end;) {
@@ -227,8 +242,9 @@ static size_t pre_space(const uint8_t *p, size_t pos, size_t end, bool newlines)
 }
 
 /* The rules that descend from GPT-2's: contraction, letters, digits, punctuation, space. */
-static size_t pre_words(const pre_stage *s, const uint8_t *p, size_t pos, size_t end)
+static size_t pre_words(const pre_stage *s, const pre_ascii *a, const uint8_t *p, size_t pos, size_t end)
 {
+    (void)a;
     if (s->contraction == PRE_LOWER || s->contraction == PRE_ANY) {
         const size_t at = pre_contract(p, pos, end, s->contraction == PRE_ANY);
         if (at > pos) return at;
@@ -265,8 +281,9 @@ static size_t pre_deepseek3_match(const uint8_t *p, size_t pos, size_t end)
     return pre_space(p, pos, end, true);
 }
 
-static size_t pre_deepseek3(const pre_stage *s, const uint8_t *p, size_t pos, size_t end)
+static size_t pre_deepseek3(const pre_stage *s, const pre_ascii *a, const uint8_t *p, size_t pos, size_t end)
 {
+    (void)a;
     (void)s;
     size_t at = pre_deepseek3_match(p, pos, end);
     if (at > pos) return at;
@@ -340,7 +357,7 @@ static const pre_range pre_poro_stop[] = {
         .tail = PRE_NEWLINES_SLASH, .newlines = true                                                                   \
     }
 
-static const spark__pretok pre_table[] = {
+static const pre_row pre_table[] = {
     {.names = "default",
      .stages = {PRE_RUNS(.set = {.class = SPARK__PUNCT, PRE_RANGES(pre_default_signs)}),
                 PRE_GPT2,
@@ -403,7 +420,7 @@ static const spark__pretok pre_table[] = {
                 PRE_RUNS(.set = {.class = SPARK__NUMBER}, .max = 1)}},
 };
 
-const spark__pretok *spark__pretok_find(spark_bytes name)
+static const pre_row *pre_find(spark_bytes name)
 {
     for (size_t i = 0; i < SPARK_COUNT(pre_table); i++) {
         for (const char *p = pre_table[i].names; *p;) {
@@ -415,22 +432,45 @@ const spark__pretok *spark__pretok_find(spark_bytes name)
     return NULL;
 }
 
-bool spark__pretok_ignores_merges(const spark__pretok *t) { return t->ignore_merges; }
-bool spark__pretok_adds_bos(const spark__pretok *t) { return t->add_bos; }
+static size_t pre_n_stages(const pre_row *row)
+{
+    size_t n = 0;
+    while (n < SPARK__PRETOK_STAGES && row->stages[n].step) n++;
+    return n;
+}
+
+bool spark__pretok_find(spark_bytes name, spark__pretok *out)
+{
+    const pre_row *row = pre_find(name);
+    if (!row) return false;
+    *out = (spark__pretok){.row = row};
+    for (size_t k = 0; k < pre_n_stages(row); k++) {
+        const pre_stage *s = &row->stages[k];
+        for (uint8_t cp = 0; cp < 128; cp++) {
+            const spark__char c = spark__char_at(&cp, 0, 1);
+            const bool in = pre_in(&s->set, c);
+            out->in[cp] |= (uint8_t)(in << k);
+            out->begins[cp] |= (uint8_t)((in || pre_is_prefix(s, c)) << k);
+        }
+    }
+    return true;
+}
+
+bool spark__pretok_ignores_merges(const spark__pretok *t) { return t->row->ignore_merges; }
+bool spark__pretok_adds_bos(const spark__pretok *t) { return t->row->add_bos; }
 
 spark_status spark__pretok_run(const spark__pretok *t, spark_bytes text, spark__pretok_word *word, void *ctx,
                                spark_err *err)
 {
     /* ends[k]: where the piece ends that stage k cuts; a stage goes on until it has used up the piece of the one before. */
-    size_t ends[PRE_MAX_STAGES + 1], pos = 0;
-    size_t n = 0;
-    while (n < PRE_MAX_STAGES && t->stages[n].step) n++;
-    ends[0] = text.len;
+    size_t ends[SPARK__PRETOK_STAGES + 1] = {text.len}, pos = 0;
+    const size_t n = pre_n_stages(t->row);
+    const pre_stage *stages = t->row->stages;
     size_t level = 0;
     while (pos < text.len) {
-        while (level < n) {
-            ends[level + 1] = t->stages[level].step(&t->stages[level], text.ptr, pos, ends[level]);
-            level++;
+        for (; level < n; level++) {
+            const pre_ascii a = {t->in, t->begins, (uint8_t)(1u << level)};
+            ends[level + 1] = stages[level].step(&stages[level], &a, text.ptr, pos, ends[level]);
         }
         SPARK_TRY(word(ctx, (spark_bytes){text.ptr + pos, ends[n] - pos}, err));
         pos = ends[n];

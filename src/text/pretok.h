@@ -9,10 +9,17 @@
 
 #include "base/bytes.h"
 
-typedef struct spark__pretok spark__pretok;
+#define SPARK__PRETOK_STAGES 6
 
-/* The pre-tokenizer of a tokenizer.ggml.pre, or NULL. */
-const spark__pretok *spark__pretok_find(spark_bytes name);
+/* A row of the table, and what its stages say of ASCII: bit k stands for stage k. Immutable once found. */
+typedef struct spark__pretok {
+    const struct pre_row *row;
+    uint8_t in[128];     /* the character is in the set of the stage */
+    uint8_t begins[128]; /* a match can begin with it: it is in the set, or a prefix */
+} spark__pretok;
+
+/* The pre-tokenizer of a tokenizer.ggml.pre into *out; false if there is none of that name. */
+bool spark__pretok_find(spark_bytes name, spark__pretok *out);
 
 bool spark__pretok_ignores_merges(const spark__pretok *t); /* a word that is a token stays whole */
 bool spark__pretok_adds_bos(const spark__pretok *t);       /* unless the file says otherwise */

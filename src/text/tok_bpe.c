@@ -187,7 +187,7 @@ static spark_status bpe_load_table(bpe_loader *l, const spark_gguf_value *merges
 spark_status spark__bpe_load(spark_tokenizer *t, const spark_gguf *g, spark_arena *a, spark_err *err)
 {
     spark__bpe *b = &t->as.bpe;
-    b->ignore_merges = spark__pretok_ignores_merges(b->pretok);
+    b->ignore_merges = spark__pretok_ignores_merges(&b->pretok);
     spark__vocab_seed(b->seed);
     spark_gguf_value merges;
     bool found = false;
@@ -249,5 +249,5 @@ static spark_status bpe_word(void *ctx, spark_bytes word, spark_err *err)
 
 spark_status spark__bpe_encode(spark__encoder *e, spark_bytes text, spark_err *err)
 {
-    return spark__pretok_run(e->t->as.bpe.pretok, text, bpe_word, e, err);
+    return spark__pretok_run(&e->t->as.bpe.pretok, text, bpe_word, e, err);
 }

@@ -35,7 +35,7 @@ typedef struct spark__bpe_merge {
 /* Byte-level BPE. Symbols are token ids, and numbers from n_vocab up for byte strings that no token has but a merge names
  * (extra[symbol - n_vocab]). */
 typedef struct spark__bpe {
-    const spark__pretok *pretok;
+    spark__pretok pretok;
     bool ignore_merges;
     uint32_t byte_symbol[256];
     spark_bytes *extra;

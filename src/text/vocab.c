@@ -101,7 +101,7 @@ static spark_status vocab_load_ids(spark_tokenizer *t, const spark_gguf *g, spar
 
 static spark_status vocab_load_added(spark_tokenizer *t, const spark_gguf *g, spark_err *err)
 {
-    t->add_bos = t->kind != SPARK__BPE || spark__pretok_adds_bos(t->as.bpe.pretok);
+    t->add_bos = t->kind != SPARK__BPE || spark__pretok_adds_bos(&t->as.bpe.pretok);
     t->space_prefix = t->kind == SPARK__SPM;
     if (t->kind == SPARK__WPM) {
         t->add_sep = true; /* [CLS] text [SEP], whatever the file says */
@@ -394,8 +394,7 @@ static spark_status vocab_load_kind(spark_tokenizer *t, const spark_gguf *g, spa
                           (int)(model.len < 64 ? model.len : 64), (const char *)model.ptr);
     if (t->kind != SPARK__BPE) return SPARK_SUCCESS;
     SPARK_TRY(spark_gguf_get_string(g, "tokenizer.ggml.pre", &pre, NULL, err));
-    t->as.bpe.pretok = spark__pretok_find(pre);
-    SPARK_CHECK(t->as.bpe.pretok, err, SPARK_E_UNSUPPORTED, SPARK_ERR_NOWHERE,
+    SPARK_CHECK(spark__pretok_find(pre, &t->as.bpe.pretok), err, SPARK_E_UNSUPPORTED, SPARK_ERR_NOWHERE,
                 "tokenizer.ggml.pre '%.*s' is not supported", (int)(pre.len < 64 ? pre.len : 64),
                 (const char *)pre.ptr);
     return SPARK_SUCCESS;
