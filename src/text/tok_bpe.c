@@ -6,6 +6,7 @@
 #define BPE_PRINTABLE   324u  /* the characters that stand for bytes end at U+0143 */
 #define BPE_BLOCK       32u   /* merges in flight while loading */
 #define BPE_BLOCK_BYTES 4096u /* and their bytes, about */
+#define BPE_FILTER_BITS 8u    /* of the filter for each merge, at least: of eight pairs one passes wrongly, at most */
 
 /* '!'..'~', U+00A1..U+00AC and U+00AE..U+00FF are themselves; the other bytes, in order, are U+0100 and up.
  * Source: GPT-2's bytes_to_unicode. */
@@ -40,16 +41,28 @@ size_t spark__bpe_unprintable(spark_bytes text, uint8_t *out)
     return n;
 }
 
-SPARK_INLINE uint32_t bpe_slot(const spark__bpe *b, uint32_t left, uint32_t right)
+/* The lower half tells the slot in the table of merges, the upper one the bit in its filter. */
+SPARK_INLINE uint64_t bpe_hash(const spark__bpe *b, uint32_t left, uint32_t right)
 {
-    const uint64_t x = spark__mix(left ^ b->seed[0], right ^ b->seed[1]);
-    return (uint32_t)((x & UINT32_MAX) * b->n_slots >> 32);
+    return spark__mix(left ^ b->seed[0], right ^ b->seed[1]);
 }
 
-/* The merge of two symbols, or the free slot where it belongs. */
-SPARK_INLINE spark__bpe_merge *bpe_find(const spark__bpe *b, uint32_t left, uint32_t right)
+SPARK_INLINE uint32_t bpe_slot(const spark__bpe *b, uint64_t hash)
 {
-    for (uint32_t i = bpe_slot(b, left, right);; i = i + 1 == b->n_slots ? 0 : i + 1) {
+    return (uint32_t)((hash & UINT32_MAX) * b->n_slots >> 32);
+}
+
+SPARK_INLINE uint64_t *bpe_filter_word(const spark__bpe *b, uint64_t hash)
+{
+    return &b->filter[(hash >> 38) & b->filter_mask];
+}
+
+SPARK_INLINE uint64_t bpe_filter_bit(uint64_t hash) { return (uint64_t)1 << (hash >> 32 & 63); }
+
+/* The merge of two symbols, or the free slot where it belongs. */
+SPARK_INLINE spark__bpe_merge *bpe_find(const spark__bpe *b, uint32_t left, uint32_t right, uint64_t hash)
+{
+    for (uint32_t i = bpe_slot(b, hash);; i = i + 1 == b->n_slots ? 0 : i + 1) {
         spark__bpe_merge *m = &b->merges[i];
         if (m->rank_plus_1 == 0 || (m->left == left && m->right == right)) return m;
     }
@@ -61,6 +74,7 @@ typedef struct bpe_line {
     uint32_t at, n, m; /* both halves decoded: bytes[at..at + n) and the m bytes behind it */
     uint32_t hash[2];  /* of the halves */
     uint32_t left, right, made;
+    uint64_t pair; /* hash of left and right */
 } bpe_line;
 
 /* While the merges are read. The tables take megabytes and are hit anywhere, so merges go through in blocks: each step asks
@@ -144,11 +158,14 @@ static spark_status bpe_put_block(bpe_loader *l, spark_err *err)
         SPARK_TRY(bpe_symbol(l, (spark_bytes){p, i->n}, i->hash[0], &i->left, err));
         SPARK_TRY(bpe_symbol(l, (spark_bytes){p + i->n, i->m}, i->hash[1], &i->right, err));
         SPARK_TRY(bpe_made(l, (spark_bytes){p, (size_t)i->n + i->m}, &i->made, err));
-        SPARK_PREFETCH(&b->merges[bpe_slot(b, i->left, i->right)]);
+        i->pair = bpe_hash(b, i->left, i->right);
+        SPARK_PREFETCH(&b->merges[bpe_slot(b, i->pair)]);
+        SPARK_PREFETCH(bpe_filter_word(b, i->pair));
     }
     for (const bpe_line *i = l->lines; i < end; i++) {
         if (i->left == SPARK_TOKEN_NONE || i->right == SPARK_TOKEN_NONE || i->made == SPARK_TOKEN_NONE) continue;
-        spark__bpe_merge *slot = bpe_find(b, i->left, i->right); /* of equal merges the first holds */
+        *bpe_filter_word(b, i->pair) |= bpe_filter_bit(i->pair);
+        spark__bpe_merge *slot = bpe_find(b, i->left, i->right, i->pair); /* of equal merges the first holds */
         if (slot->rank_plus_1 == 0) *slot = (spark__bpe_merge){i->left, i->right, i->made, i->rank + 1};
     }
     l->n_lines = l->n_bytes = 0;
@@ -172,6 +189,10 @@ static spark_status bpe_load_table(bpe_loader *l, const spark_gguf_value *merges
     spark__bpe *b = &l->t->as.bpe;
     b->n_slots = (uint32_t)(merges->n + merges->n / 3 + 8);
     SPARK_TRY(SPARK_NEW(l->arena, b->n_slots, &b->merges, err));
+    uint32_t words = 1;
+    while (words < merges->n / (64 / BPE_FILTER_BITS)) words *= 2;
+    SPARK_TRY(SPARK_NEW(l->arena, words, &b->filter, err));
+    b->filter_mask = words - 1;
     SPARK_TRY(bpe_load_merges(l, merges, err));
     const uint32_t n_missing = l->n_missing;
     SPARK_TRY(spark_strmap_create(&l->extra, n_missing + 256, l->arena, err));
@@ -207,8 +228,12 @@ spark_status spark__bpe_load(spark_tokenizer *t, const spark_gguf *g, spark_aren
 
 static uint32_t bpe_pair(const void *ctx, const spark__merger *m, uint32_t left, uint32_t right, uint32_t *made)
 {
-    const spark__encoder *e = ctx;
-    const spark__bpe_merge *found = bpe_find(&e->t->as.bpe, m->symbols[left].id, m->symbols[right].id);
+    const spark__bpe *b = &((const spark__encoder *)ctx)->t->as.bpe;
+    const uint32_t a = m->symbols[left].id, c = m->symbols[right].id;
+    const uint64_t hash = bpe_hash(b, a, c);
+    *made = 0;
+    if (!(*bpe_filter_word(b, hash) & bpe_filter_bit(hash))) return SPARK__NO_RANK;
+    const spark__bpe_merge *found = bpe_find(b, a, c, hash);
     *made = found->made;
     return found->rank_plus_1 - 1; /* SPARK__NO_RANK of a free slot */
 }

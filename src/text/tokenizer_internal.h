@@ -41,6 +41,8 @@ typedef struct spark__bpe {
     spark_bytes *extra;
     spark__bpe_merge *merges; /* open addressing by (left, right) */
     uint32_t n_slots;
+    uint64_t *filter; /* a bit for each hash of a merge: most pairs merge to nothing, and this says so from the cache */
+    uint64_t filter_mask;
     uint64_t seed[2]; /* of the hash: drawn at load, so a file cannot aim at it */
 } spark__bpe;
 
