@@ -11,6 +11,9 @@ spark_status spark__wpm_load(spark_tokenizer *t, const spark_gguf *g, spark_aren
     SPARK_TRY(spark_gguf_get_bool(g, "tokenizer.ggml.normalizer.lowercase", &w->lowercase, NULL, err));
     w->strip_accents = w->lowercase;
     SPARK_TRY(spark_gguf_get_bool(g, "tokenizer.ggml.normalizer.strip_accents", &w->strip_accents, NULL, err));
+    for (uint32_t cp = 0; cp < 128; cp++)
+        if (spark__ascii_class[cp] & (SPARK__LETTER | SPARK__NUMBER))
+            w->within[cp] = (uint8_t)(w->lowercase ? spark__char_lower(cp) : cp);
     SPARK_CHECK(t->unk != SPARK_TOKEN_NONE, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE,
                 "tokenizer.ggml.unknown_token_id is missing");
     spark__trie_entry *entries = malloc(t->n * sizeof *entries);
@@ -74,11 +77,34 @@ static spark_status wpm_char(spark__encoder *e, uint32_t cp, spark_err *err)
     return alone ? wpm_flush(e, err) : SPARK_SUCCESS;
 }
 
+/* Where the ASCII letters and digits end that stand at `begin`. */
+static size_t wpm_letters_end(const spark__wpm *w, spark_bytes text, size_t begin)
+{
+    size_t at = begin;
+    while (at < text.len && text.ptr[at] < 0x80 && w->within[text.ptr[at]]) at++;
+    return at;
+}
+
+/* Takes them into the word, all at once: what wpm_char does with each. */
+static spark_status wpm_letters(spark__encoder *e, spark_bytes letters, spark_err *err)
+{
+    SPARK_TRY(spark_text_append(&e->word, letters, err));
+    uint8_t *added = e->word.ptr + e->word.len - letters.len;
+    for (size_t i = 0; i < letters.len; i++) added[i] = e->t->as.wpm.within[added[i]];
+    return SPARK_SUCCESS;
+}
+
 spark_status spark__wpm_encode(spark__encoder *e, spark_bytes text, spark_err *err)
 {
     e->word.len = 0;
     SPARK_TRY(spark_text_append(&e->word, SPARK_BYTES_LITERAL(SPARK__PHANTOM), err));
     for (size_t i = 0; i < text.len;) {
+        const size_t end = wpm_letters_end(&e->t->as.wpm, text, i);
+        if (end > i) {
+            SPARK_TRY(wpm_letters(e, (spark_bytes){text.ptr + i, end - i}, err));
+            i = end;
+            continue;
+        }
         const spark__char c = spark__char_at(text.ptr, i, text.len);
         uint32_t parts[SPARK__NFD_MAX] = {c.cp};
         const size_t n = c.cp >= 0x80 && e->t->as.wpm.strip_accents ? spark__char_nfd(c.cp, parts) : 1;

@@ -55,6 +55,7 @@ typedef struct spark__spm {
 typedef struct spark__wpm {
     spark__trie *trie;
     bool lowercase, strip_accents;
+    uint8_t within[128]; /* what an ASCII letter or digit becomes in a word, 0 for other characters */
 } spark__wpm;
 
 /* A hash map from the bytes of a token to its id that holds no keys: a slot is 8 bytes, which is what makes loading and
