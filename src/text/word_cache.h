@@ -11,10 +11,11 @@
 #include "text/keyed_hash.h"
 #include "text/tokenizer.h"
 
-#define SPARK__CACHE_SLOTS 16384u /* at most: 1 MiB, which a core's second-level cache holds */
-#define SPARK__CACHE_TEXT  16u    /* bytes of text a slot: a short text does not pay for a large table */
-#define SPARK__CACHE_WORD  32u    /* bytes */
-#define SPARK__CACHE_IDS   7u
+#define SPARK__CACHE_SLOTS    16384u /* at most: 1 MiB, which a core's second-level cache holds */
+#define SPARK__CACHE_TEXT     16u    /* bytes of text a slot: a short text does not pay for a large table */
+#define SPARK__CACHE_MIN_TEXT 512u   /* bytes: in a shorter text hardly a word comes again */
+#define SPARK__CACHE_WORD     32u    /* bytes */
+#define SPARK__CACHE_IDS      7u
 
 /* The bytes of a word: of one length, equal keys are equal words. */
 typedef struct spark__cache_key {
@@ -41,7 +42,7 @@ static inline spark_status spark__word_cache_create(spark__word_cache *c, size_t
 {
     size_t n = 1;
     *c = (spark__word_cache){.seed = {seed[0], seed[1]}};
-    if (text_bytes < SPARK__CACHE_TEXT) return SPARK_SUCCESS;
+    if (text_bytes < SPARK__CACHE_MIN_TEXT) return SPARK_SUCCESS;
     while (n < SPARK__CACHE_SLOTS && n <= text_bytes / SPARK__CACHE_TEXT / 2) n *= 2;
     c->slots = aligned_alloc(sizeof *c->slots, n * sizeof *c->slots);
     SPARK_CHECK(c->slots, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for a cache of %zu words", n);
