@@ -312,8 +312,8 @@ static void ops_time_attn(kern_check *kc, spark_kv_type type, uint32_t d, uint32
     snprintf(name, sizeof name, "attn/%s d%u %u@%u x%u", ops_kv_names[type], d, n_tokens, n_positions, group);
     ops_timing t = {.k = kc->now, .attn = &c.a};
     const double rate = kern_check_time(kc, name, work, "GMAC/s", ops_run_attn, &t);
-    const double limit = spark_limit_gmacs(kc->now->isa >= SPARK_ISA_AVX512 ? SPARK_LIMIT_FMA_512
-                                                                            : SPARK_LIMIT_FMA_256);
+    const double limit = spark_limit_gmacs(
+        kc->now->isa == SPARK_ISA_AVX512 || kc->now->isa == SPARK_ISA_AMX ? SPARK_LIMIT_FMA_512 : SPARK_LIMIT_FMA_256);
     if (limit > 0) printf("%-8s %-28s %8.0f %% of fma (%.1f)\n", "", "", 100 * rate / limit, limit);
     kern_check_drop(kc);
 }

@@ -48,7 +48,10 @@ SPARK_API const char *spark_build_info(void);
 typedef struct spark_model_options {
     uint32_t n_threads; /* 0 = all CPUs the process may use */
     bool vocab_only; /* read metadata and vocabulary only: tokenizing works for any architecture, nothing else does */
-    const char *cpu; /* the highest CPU level to use ("scalar", "avx2", ...); NULL = the best. Never changes a result */
+    /* The highest CPU level to use ("scalar", "avx2", ...); NULL = the best. Never changes a result. "amx" (the best where a
+     * CPU has it) asks Linux for the tile registers, once and for the whole process: signal stacks of its threads must have
+     * room for them then (sysconf(_SC_MINSIGSTKSZ), about 12 KiB). "avx512" avoids that. */
+    const char *cpu;
     uint64_t reserved[8];
 } spark_model_options;
 SPARK_API void spark_model_options_defaults(spark_model_options *o);

@@ -22,12 +22,15 @@ void spark_session_options_defaults(spark_session_options *o) { *o = (spark_sess
 
 static spark_status model_pick_isa(spark_model *m, spark_err *err)
 {
-    m->isa = spark_isa_best();
-    if (!m->options.cpu) return SPARK_SUCCESS;
+    if (!m->options
+             .cpu) { /* else nobody asks for more than was wished: AMX changes what the process may do with signals */
+        m->isa = spark_isa_best();
+        return SPARK_SUCCESS;
+    }
     for (int isa = 0; isa < SPARK_N_ISAS; isa++) {
         if (strcmp(m->options.cpu, spark_isa_name((spark_isa)isa)) != 0) continue;
-        SPARK_CHECK(spark_isa_has((spark_isa)isa), err, SPARK_E_UNSUPPORTED, SPARK_ERR_NOWHERE, "this CPU has no %s",
-                    m->options.cpu);
+        SPARK_CHECK(spark_isa_has((spark_isa)isa), err, SPARK_E_UNSUPPORTED, SPARK_ERR_NOWHERE,
+                    "this CPU has no %s, or the system does not grant it", m->options.cpu);
         m->isa = (spark_isa)isa;
         return SPARK_SUCCESS;
     }

@@ -176,7 +176,7 @@ static void measure_judge(const measure_state *s, bool prompt, const bench_work 
 static void measure_limits(const measure_state *s, bench_limits *l)
 {
     for (int i = 0; i < SPARK_N_LIMITS; i++) l->gmacs[i] = spark_limit_gmacs((spark_limit)i);
-    if (s->m->isa >= SPARK_ISA_AVX512) {
+    if (s->m->isa == SPARK_ISA_AVX512 || s->m->isa == SPARK_ISA_AMX) {
         l->int8 = l->gmacs[SPARK_LIMIT_DPBUSD_512];
         l->f32 = l->gmacs[SPARK_LIMIT_FMA_512];
     } else if (s->m->isa == SPARK_ISA_AVX2) {

@@ -72,6 +72,7 @@ static float sampler_block_max(const float *x)
 /* The next id from `id` on whose logit is larger than `than`, or n. */
 static uint32_t sampler_next_above(const float *logits, uint32_t n, uint32_t id, float than)
 {
+    assert(id <= n);
     while (n - id >= SAMPLER_BLOCK && !(sampler_block_max(logits + id) > than)) id += SAMPLER_BLOCK;
     while (id < n && !(logits[id] > than)) id++;
     return id;

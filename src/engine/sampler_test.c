@@ -1,5 +1,6 @@
 /* sampler_test.c - each step against its definition, and the promise that only (logits, parameters, seed, history) count. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/test.h"
@@ -198,6 +199,72 @@ static void test_select_and_sort_agree(void **state)
     spark_arena_destroy(&a);
 }
 
+static const float *sampler_sorting;
+
+static int sampler_order(const void *a, const void *b)
+{
+    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    const float lx = sampler_sorting[x], ly = sampler_sorting[y];
+    return lx > ly ? -1 : lx < ly ? 1 : x < y ? -1 : x > y;
+}
+
+static void test_the_largest_are_those_of_a_full_sort(void **state)
+{
+    (void)state;
+    enum { MOST = 5000, TOP = 300 };
+    static const uint32_t sizes[] = {1, 2, 63, 64, 65, 100, 127, 128, 130, 321, MOST};
+    static const uint32_t tops[] = {1, 5, 40, TOP};
+    static float logits[MOST];
+    static uint32_t sorted[MOST];
+    static spark_logprob top[TOP];
+    for (size_t k = 0; k < SPARK_COUNT(sizes); k++) {
+        const uint32_t n = sizes[k];
+        spark_arena *a = NULL;
+        spark_sampler *s = sampler_make(&a, n, NULL);
+        for (uint32_t i = 0; i < n; i++) {
+            logits[i] = (float)(int)(spark_uniform(11, i, (uint32_t)k) * 400) / 16 - 12; /* with ties */
+            sorted[i] = i;
+        }
+        sampler_sorting = logits;
+        qsort(sorted, n, sizeof *sorted, sampler_order);
+        for (size_t t = 0; t < SPARK_COUNT(tops); t++) {
+            const uint32_t n_top = tops[t] < n ? tops[t] : n;
+            (void)spark_sampler_logprobs(s, logits, 0, top, n_top);
+            for (uint32_t i = 0; i < n_top; i++) assert_int_equal(top[i].id, sorted[i]);
+        }
+        spark_sampling p = sampling_plain();
+        p.temperature = 0;
+        for (uint32_t i = 0; i < n && i < 200; i++) { /* greedy, wherever the largest stands */
+            const float was = logits[i];
+            logits[i] = 100;
+            const uint32_t history[1] = {0};
+            assert_int_equal(spark_sampler_draw(s, &p, NULL, 0, logits, history, 1), i);
+            logits[i] = was;
+        }
+        spark_arena_destroy(&a);
+    }
+}
+
+static void test_top_n_sigma_holds_with_a_large_top_k_too(void **state)
+{
+    (void)state;
+    spark_arena *a = NULL;
+    enum { V = 500 };
+    spark_sampler *s = sampler_make(&a, V, NULL);
+    static float logits[V];
+    for (uint32_t i = 0; i < V; i++) logits[i] = (float)(spark_uniform(5, i, 0) * 4);
+    const uint32_t history[1] = {0};
+    for (uint32_t seed = 0; seed < 200; seed++) {
+        spark_sampling p = sampling_plain();
+        p.seed = seed;
+        p.top_n_sigma = 0.7f;
+        const uint32_t all = spark_sampler_draw(s, &p, NULL, 0, logits, history, 1);
+        p.top_k = V - 1;
+        assert_int_equal(all, spark_sampler_draw(s, &p, NULL, 0, logits, history, 1));
+    }
+    spark_arena_destroy(&a);
+}
+
 static void test_logprobs_are_of_the_raw_softmax(void **state)
 {
     (void)state;
@@ -239,6 +306,8 @@ int main(void)
         cmocka_unit_test(test_penalties_change_only_recent_tokens),
         cmocka_unit_test(test_dry_penalises_the_continuation_of_a_repetition),
         cmocka_unit_test(test_select_and_sort_agree),
+        cmocka_unit_test(test_the_largest_are_those_of_a_full_sort),
+        cmocka_unit_test(test_top_n_sigma_holds_with_a_large_top_k_too),
         cmocka_unit_test(test_logprobs_are_of_the_raw_softmax),
         cmocka_unit_test(test_bad_parameters_are_refused_by_name),
     };

@@ -16,7 +16,7 @@ typedef enum spark_isa {
     SPARK_ISA_SCALAR,
     SPARK_ISA_AVX2,   /* AVX2 + FMA + F16C */
     SPARK_ISA_AVX512, /* + AVX-512 F, BW, VL, DQ, VNNI */
-    SPARK_ISA_AMX,    /* + AMX tiles of int8, which Linux grants a process when asked (spark_isa_has asks) */
+    SPARK_ISA_AMX,    /* + AMX tiles of int8 */
     SPARK_ISA_NEON,
     SPARK_ISA_DOTPROD, /* + dotprod */
     SPARK_ISA_I8MM,    /* + i8mm */
@@ -25,8 +25,10 @@ typedef enum spark_isa {
 
 const char *spark_isa_name(spark_isa isa); /* "scalar", "avx2", "avx512", "amx", "neon", "dotprod", "i8mm" */
 int spark_isa_by_name(const char *name);   /* any case; -1 if there is no such level */
-spark_isa spark_isa_best(void);   /* the best of this CPU that was built, at most SPARK_CPU of the environment */
-int spark_isa_has(spark_isa isa); /* whether this CPU and build can run it */
+spark_isa spark_isa_best(void); /* the best of this CPU that was built, at most SPARK_CPU of the environment */
+/* Whether this CPU, build and system can run it. Of AMX it asks the system for the tiles, for the whole process and for good: a
+ * process that closes doors to the system asks before. spark_isa_best does too, unless SPARK_CPU names a lower level. */
+int spark_isa_has(spark_isa isa);
 
 /* ---- Packed weights -------------------------------------------------------------------------------------------- */
 

@@ -11,4 +11,7 @@ void spark_kern_ops_init(spark_kern *k, spark_isa isa);    /* everything else */
 /* Whether this CPU, and the operating system under it, run the level. One definition for each architecture. */
 int spark__cpu_has(spark_isa isa);
 
+/* Whether the system lets this process use AMX tiles; asks for it, which is for good. Asking again is free. */
+int spark__amx_granted(void);
+
 #endif

@@ -7,6 +7,7 @@
 
 #include "base/test.h"
 #include "format/gguf_write.h"
+#include "kern/quant.h"
 #include "model/model_internal.h"
 
 typedef struct fixture {
@@ -68,7 +69,9 @@ SPARK_UNUSED static bool fixture_open(fixture *f, const char *relative, spark_po
 typedef struct fixture_spec {
     const char *arch;
     uint32_t heads, heads_kv, head_dim, ctx, window, experts;
+    uint32_t ff;           /* 0 = FIXTURE_FF */
     spark_type type;       /* of matrices: F32 or Q8_0 */
+    spark_type down;       /* of ffn_down, if not F32; any type that can be quantized to */
     const char *leave_out; /* a tensor or key that is not written */
     const char *extra;     /* one more tensor */
     const char *nan_in;    /* a tensor whose last value is NaN */
@@ -85,6 +88,7 @@ typedef struct fixture_build {
     struct {
         char name[64];
         uint64_t dims[3];
+        spark_type type;
     } tensors[96];
     uint32_t n_tensors;
 } fixture_build;
@@ -118,8 +122,10 @@ SPARK_UNUSED static void fixture_tensor(fixture_build *b, int layer, const char 
     assert_true(b->n_tensors < SPARK_COUNT(b->tensors));
     memcpy(b->tensors[b->n_tensors].name, full, sizeof full);
     const uint64_t dims[3] = {d0, d1, d2};
-    memcpy(b->tensors[b->n_tensors++].dims, dims, sizeof dims);
-    const spark_type type = d1 == 0 ? SPARK_TYPE_F32 : b->s->type;
+    const bool down = b->s->down != SPARK_TYPE_F32 && strstr(name, "ffn_down");
+    const spark_type type = d1 == 0 ? SPARK_TYPE_F32 : down ? b->s->down : b->s->type;
+    memcpy(b->tensors[b->n_tensors].dims, dims, sizeof dims);
+    b->tensors[b->n_tensors++].type = type;
     assert_ok(spark_gguf_put_tensor(b->w, spark_bytes_of(full), type, d1 == 0 ? 1 : d2 == 0 ? 2 : 3, dims, NULL));
 }
 
@@ -131,6 +137,8 @@ SPARK_UNUSED static void fixture_u32(fixture_build *b, const char *name, uint32_
     assert_ok(spark_gguf_put_u32(b->w, key, value, NULL));
 }
 
+static inline uint32_t fixture_ff(const fixture_spec *s) { return s->ff ? s->ff : FIXTURE_FF; }
+
 SPARK_UNUSED static void fixture_keys(fixture_build *b)
 {
     const fixture_spec *s = b->s;
@@ -139,7 +147,7 @@ SPARK_UNUSED static void fixture_keys(fixture_build *b)
     fixture_u32(b, "context_length", s->ctx);
     fixture_u32(b, "embedding_length", FIXTURE_EMBD);
     fixture_u32(b, "block_count", FIXTURE_LAYERS);
-    fixture_u32(b, "feed_forward_length", FIXTURE_FF);
+    fixture_u32(b, "feed_forward_length", fixture_ff(s));
     fixture_u32(b, "attention.head_count", s->heads);
     fixture_u32(b, "attention.head_count_kv", s->heads_kv);
     fixture_u32(b, "attention.key_length", s->head_dim);
@@ -156,6 +164,7 @@ SPARK_UNUSED static void fixture_keys(fixture_build *b)
 SPARK_UNUSED static void fixture_layer(fixture_build *b, int l)
 {
     const fixture_spec *s = b->s;
+    const uint32_t ff = fixture_ff(s);
     fixture_tensor(b, l, "attn_norm.weight", FIXTURE_EMBD, 0, 0);
     fixture_tensor(b, l, "attn_q.weight", FIXTURE_EMBD, s->heads * s->head_dim, 0);
     fixture_tensor(b, l, "attn_k.weight", FIXTURE_EMBD, s->heads_kv * s->head_dim, 0);
@@ -165,14 +174,14 @@ SPARK_UNUSED static void fixture_layer(fixture_build *b, int l)
     fixture_tensor(b, l, "ffn_norm.weight", FIXTURE_EMBD, 0, 0);
     if (s->experts) {
         fixture_tensor(b, l, "ffn_gate_inp.weight", FIXTURE_EMBD, s->experts, 0);
-        fixture_tensor(b, l, "ffn_gate_exps.weight", FIXTURE_EMBD, FIXTURE_FF, s->experts);
-        fixture_tensor(b, l, "ffn_up_exps.weight", FIXTURE_EMBD, FIXTURE_FF, s->experts);
-        fixture_tensor(b, l, "ffn_down_exps.weight", FIXTURE_FF, FIXTURE_EMBD, s->experts);
+        fixture_tensor(b, l, "ffn_gate_exps.weight", FIXTURE_EMBD, ff, s->experts);
+        fixture_tensor(b, l, "ffn_up_exps.weight", FIXTURE_EMBD, ff, s->experts);
+        fixture_tensor(b, l, "ffn_down_exps.weight", ff, FIXTURE_EMBD, s->experts);
         return;
     }
-    fixture_tensor(b, l, "ffn_gate.weight", FIXTURE_EMBD, FIXTURE_FF, 0);
-    fixture_tensor(b, l, "ffn_up.weight", FIXTURE_EMBD, FIXTURE_FF, 0);
-    fixture_tensor(b, l, "ffn_down.weight", FIXTURE_FF, FIXTURE_EMBD, 0);
+    fixture_tensor(b, l, "ffn_gate.weight", FIXTURE_EMBD, ff, 0);
+    fixture_tensor(b, l, "ffn_up.weight", FIXTURE_EMBD, ff, 0);
+    fixture_tensor(b, l, "ffn_down.weight", ff, FIXTURE_EMBD, 0);
 }
 
 SPARK_UNUSED static void fixture_data(fixture_build *b, uint32_t i)
@@ -186,7 +195,8 @@ SPARK_UNUSED static void fixture_data(fixture_build *b, uint32_t i)
     assert_non_null(x);
     for (size_t k = 0; k < n; k++) x[k] = fixture_random(b) * scale + (norm ? 1.0f : 0.0f);
     if (b->s->nan_in && strcmp(name, b->s->nan_in) == 0) memset(&x[n - 1], 0xff, sizeof *x);
-    if (d[1] != 0 && b->s->type == SPARK_TYPE_Q8_0) {
+    const spark_type type = b->tensors[i].type;
+    if (type == SPARK_TYPE_Q8_0) {
         uint8_t *q = calloc(n / 32, 34); /* scale 1/512, levels of the random numbers */
         assert_non_null(q);
         for (size_t k = 0; k < n; k++) {
@@ -194,6 +204,13 @@ SPARK_UNUSED static void fixture_data(fixture_build *b, uint32_t i)
             q[k / 32 * 34 + 2 + k % 32] = (uint8_t)(int8_t)(x[k] * 400);
         }
         assert_ok(spark_gguf_write_data(b->w, q, n / 32 * 34, NULL));
+        free(q);
+    } else if (type != SPARK_TYPE_F32) {
+        const size_t bytes = n / spark_type_lookup(type)->block_elems * spark_type_lookup(type)->block_bytes;
+        uint8_t *q = malloc(bytes);
+        assert_non_null(q);
+        assert_ok(spark_quantize(type, x, q, n, NULL));
+        assert_ok(spark_gguf_write_data(b->w, q, bytes, NULL));
         free(q);
     } else {
         assert_ok(spark_gguf_write_data(b->w, x, n * sizeof *x, NULL));

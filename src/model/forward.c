@@ -387,8 +387,8 @@ spark_status spark_exec_create(spark_exec **out, const spark_net *n, const spark
     SPARK_CHECK(n->weights.ptr, err, SPARK_E_STATE, SPARK_ERR_NOWHERE, "the weights are not loaded");
     SPARK_CHECK(spark_pool_threads(pool) <= s->n_threads, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
                 "%u threads: %u were planned", spark_pool_threads(pool), s->n_threads);
-    SPARK_CHECK(spark_isa_has(isa), err, SPARK_E_UNSUPPORTED, SPARK_ERR_NOWHERE, "this CPU has no %s",
-                spark_isa_name(isa));
+    SPARK_CHECK(spark_isa_has(isa), err, SPARK_E_UNSUPPORTED, SPARK_ERR_NOWHERE,
+                "this CPU has no %s, or the system does not grant it", spark_isa_name(isa));
     SPARK_TRY(spark__net_layout(n, s, &at, err));
     SPARK_TRY(spark_pages_alloc(&memory, at.total, "activations", err));
     spark_exec *e = (spark_exec *)(void *)((uint8_t *)memory.ptr + at.exec);

@@ -279,8 +279,17 @@ static void test_threads_chunks_neighbours_and_cpu_levels_never_show_over_severa
          .type = SPARK_TYPE_Q8_0},
         {.arch = "llama", .heads = 3, .heads_kv = 1, .head_dim = 20, .ctx = 512, .type = SPARK_TYPE_F32},
         {.arch = "llama", .heads = 4, .heads_kv = 4, .head_dim = 16, .ctx = 512, .experts = 5, .type = SPARK_TYPE_Q8_0},
+        /* hidden rows in blocks of 256 and several steps of a unit; more threads than units */
+        {.arch = "llama",
+         .heads = 2,
+         .heads_kv = 1,
+         .head_dim = 16,
+         .ctx = 512,
+         .ff = 1280,
+         .type = SPARK_TYPE_Q8_0,
+         .down = SPARK_TYPE_Q4_K},
     };
-    static const law_way ways[] = {{2, 0}, {4, 128}, {1, 7}, {2, 1}, {3, 3}, {2, UINT32_MAX}};
+    static const law_way ways[] = {{2, 0}, {4, 128}, {1, 7}, {2, 1}, {3, 3}, {7, 128}, {5, 31}, {2, UINT32_MAX}};
     uint32_t ids[270];
     for (uint32_t i = 0; i < SPARK_COUNT(ids); i++) ids[i] = (i * i + 3 * i) % FIXTURE_VOCAB;
     for (size_t k = 0; k < SPARK_COUNT(specs); k++) {

@@ -46,7 +46,7 @@ static void gated_join(const net_thread *t, const net_item *i, const gated_work 
     const spark_kern *kern = &t->e->kern;
     const size_t stride = (size_t)(k->last - k->first) * SPARK_PANEL_ROWS;
     const uint32_t n = spark__pass_panel_rows(i->w, k->first, k->last), col = k->first * SPARK_PANEL_ROWS;
-    float *gate = t->joined, *up = t->joined + NET_JOINED_FLOATS;
+    float *gate = t->joined, *up = t->joined + t->e->at.joined;
     gated_product(t, i->w, i->part, i->acts, i->act_stride, i->bias, k, gate, stride);
     gated_product(t, i->up, i->part, i->up_acts, i->up_stride, i->up_bias, k, up, stride);
     for (uint32_t r = k->row; r < k->row + k->n; r++, gate += stride, up += stride) {
@@ -82,9 +82,8 @@ static gated_place gated_place_of(const net_item *i, uint64_t unit_cost, uint32_
 {
     gated_place p = {.unit = (uint32_t)(x / unit_cost)};
     const uint64_t rest = x % unit_cost;
-    /* weights are read again by whoever shares a unit: few rows stay together */
-    p.row = i->n_rows < 32 ? (2 * rest >= unit_cost ? i->n_rows : 0)
-                           : (uint32_t)((rest * i->n_rows / unit_cost + 8) / 16 * 16);
+    const uint64_t grain = i->n_rows < 32 ? 1 : 16; /* rows that one tile serves stay together */
+    p.row = (uint32_t)((2 * rest * i->n_rows + grain * unit_cost) / (2 * grain * unit_cost) * grain);
     if (p.row >= i->n_rows) p = (gated_place){p.unit + 1, 0};
     return p.unit >= n_units ? (gated_place){n_units, 0} : p;
 }

@@ -149,7 +149,7 @@ enum {
 typedef struct net_layout {
     uint32_t n_batch, n_slots, n_logits, n_threads, n_blocks, attn_rows, n_small;
     uint32_t q_width, k_width, v_width, qkv_width, ff_stride;
-    size_t n_parts, act_stride[NET_N_FORMS], hidden_stride, slot_hidden_stride;
+    size_t n_parts, act_stride[NET_N_FORMS], hidden_stride, slot_hidden_stride, joined;
     /* shared */
     size_t exec, x, acts[NET_N_FORMS], qkv, attn_out, proj, gate, hidden, logits, cos[2], sin[2], rows, tickets, parts;
     size_t router, choice, weight, slot_acts[NET_N_FORMS], slot_out, slot_hidden, slots, expert_begin;
@@ -232,9 +232,9 @@ typedef struct net_item {
 typedef struct net_thread {
     spark_exec *e;
     unsigned index, count;
-    uint32_t begin, end; /* the rows it prepares; in a small pass all of them */
-    float *row, *x,
-        *joined; /* one row; the residual stream; gate and up while they are joined (2 * NET_JOINED_FLOATS) */
+    uint32_t begin, end;                 /* the rows it prepares; in a small pass all of them */
+    float *row, *x;                      /* one row; the residual stream */
+    float *joined;                       /* gate, then up, while they are joined: at.joined floats each */
     uint8_t *acts[NET_N_FORMS], *hidden; /* activation rows; those of `down` */
     void *matmul_scratch, *attn_scratch;
     size_t *q_offset, *out_offset; /* of the query rows of one call */

@@ -1,6 +1,7 @@
 /* moe.c - routed feed-forward: each row goes through the experts that its router chose. Rows are gathered by expert, so that
  * an expert's weights are read once for all of its rows, and each row adds up its results in ascending order of experts
  * (NUMERICS, "The rest"): which other rows share an expert does not show. */
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -159,6 +160,7 @@ static void moe_gate_up(const net_thread *t, const net_layer *l, const net_rowse
                                    .hidden = t->hidden,
                                    .hidden_stride = e->at.hidden_stride,
                                    .source = set->source};
+    assert(!e->small); /* t->hidden is shared */
     spark__pass_products(t, t->items, n);
     spark_pool_barrier(e->pool);
 }

@@ -105,7 +105,10 @@ static void plan_thread(const spark_net *n, plan_sum *p, net_layout *l, size_t m
     const spark_net_info *i = &n->info;
     const size_t start = p->at;
     l->t_row = plan_floats(p, 1, i->n_embd);
-    l->t_joined = plan_floats(p, 2, NET_JOINED_FLOATS);
+    l->joined = plan_max(plan_max(i->n_ff, n->n_ff_shared), n->n_ff_expert);
+    l->joined = spark_round_up(l->joined, 256) * (l->n_batch < 256 ? l->n_batch : 256);
+    if (l->joined > NET_JOINED_FLOATS) l->joined = NET_JOINED_FLOATS;
+    l->t_joined = plan_floats(p, 2, l->joined);
     if (l->n_small > 0) {
         l->t_x = plan_floats(p, l->n_small, i->n_embd);
         for (unsigned f = 0; f < NET_N_FORMS; f++) l->t_acts[f] = plan_take(p, l->n_small, l->act_stride[f]);
@@ -134,7 +137,7 @@ spark_status spark__net_layout(const spark_net *n, const spark_shape *s, net_lay
                 SPARK_ERR_NOWHERE,
                 "%u rows in a pass with logits of %u: 1 to %u, and no more logits than rows, are allowed", s->n_batch,
                 s->n_logits, SPARK_MAX_BATCH);
-    const uint32_t group = i->n_heads / i->n_heads_kv, ff_dense = i->n_experts ? n->n_ff_shared : i->n_ff;
+    const uint32_t group = i->n_heads / i->n_heads_kv;
     net_layout l = {.n_batch = s->n_batch,
                     .n_slots = s->n_batch * i->n_experts_used,
                     .n_logits = s->n_logits,
@@ -145,7 +148,7 @@ spark_status spark__net_layout(const spark_net *n, const spark_shape *s, net_lay
                     .q_width = i->n_heads * i->head_dim_k,
                     .k_width = i->n_heads_kv * i->head_dim_k,
                     .v_width = i->n_heads_kv * i->head_dim_v,
-                    .ff_stride = ff_dense};
+                    .ff_stride = i->n_ff};
     if (l.n_small > s->n_batch) l.n_small = s->n_batch;
     l.qkv_width = (uint32_t)spark_round_up((size_t)l.q_width + l.k_width + l.v_width, 16);
     if (s->n_threads > 1 && i->n_heads_kv % s->n_threads != 0) /* attention of few rows may be split over blocks too */

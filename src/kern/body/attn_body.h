@@ -649,7 +649,9 @@ static void attn_tile_block(const attn_work *w, uint32_t base, attn_tile *t, uin
         const uint8_t *k = a->blocks[b] + begin / SPARK_KV_GROUP * spark_kv_k_bytes(a->type, a->head_dim_k);
         attn_scores_of[width][a->type](k, end - begin, t->query, a->head_dim_k, w->scores + begin);
         attn_softmax(a, t, w->scores);
-        const uint8_t *next = (b + 1) * SPARK_KV_BLOCK <= a->last[t->row] ? a->blocks[b + 1] : NULL;
+        const uint32_t after = (b + 1) * SPARK_KV_BLOCK;
+        const int goes_on = after <= a->last[t->row] && a->first[t->row] < after + SPARK_KV_BLOCK;
+        const uint8_t *next = goes_on ? a->blocks[b + 1] : NULL;
         const attn_columns v = attn_block_columns(a, a->blocks[b], next);
         attn_values_of[width][a->type](&v, t, w->scores, w->o);
     } else if (!parts) {

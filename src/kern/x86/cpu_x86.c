@@ -1,8 +1,6 @@
 /* cpu_x86.c - what this x86 CPU can, and whether the system saves the registers for it. */
 #include <cpuid.h>
 #include <stdint.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "kern/kern_internal.h"
 
@@ -39,14 +37,12 @@ static int cpu_has_avx512(void)
 #define CPU_AMX_TILE (1u << 24) /* leaf 7, EDX */
 #define CPU_AMX_INT8 (1u << 25)
 
-/* Tiles are 8 KiB of state a thread, so Linux (5.16 and later) gives them only to a process that asks; asking again is free. */
 static int cpu_has_amx(void)
 {
-    enum { REQ_XCOMP_PERM = 0x1023, TILE_DATA = 18 };
     uint32_t a, b, c, d;
     if (!cpu_has_avx512() || (cpu_saved_state() & CPU_AMX_STATE) != CPU_AMX_STATE) return 0;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !cpu_all(d, CPU_AMX_TILE | CPU_AMX_INT8)) return 0;
-    return syscall(SYS_arch_prctl, REQ_XCOMP_PERM, TILE_DATA) == 0;
+    return spark__amx_granted();
 }
 
 int spark__cpu_has(spark_isa isa)

@@ -14,7 +14,7 @@
  * Accounting per 16 tokens x 16 rows, cycles measured on an Intel Xeon (L1): product 16 whatever the columns, store 15, load 7
  * for 16 lines; vectors at two a cycle.
  * - 32 columns (Q4_0, Q8_0, ...): 1 product + 1 store + 1.5 loads, 48 vectors (convert, multiply, fma)
- * - 256 columns (Q4_K): 8 products + 2 stores + 12 loads, 16 x 11 vectors
+ * - 256 columns (Q4_K): 8 products + 2 stores + 10 loads, 16 x 11 vectors
  * Loads and stores of tiles do not overlap with 512-bit arithmetic: tiles and chains of different groups side by side, a
  * quarter at a time, measured slower (Q4_0 296 -> 221 GMAC/s) than one after the other. Q4_0: tiles 43 %, chains 41 %, the
  * rest 16 % of the time. */
@@ -344,12 +344,12 @@ SPARK_INLINE void x_unpack_256(spark_type type, const uint8_t *panel, size_t b, 
     }
 }
 
-/* Any format, row by row through quant.h: the largest |s * w| is 4096 (Q6_K). */
+/* Any format, row by row through quant.h; every |s * w| fits 16 bits. */
 static void x_unpack_any(spark_type type, const uint8_t *panel, size_t b, size_t n, uint8_t *unit)
 {
     const unsigned elems = spark_type_lookup(type)->block_elems, bytes = spark_type_lookup(type)->block_bytes;
     const size_t head = elems == 32 ? 1 : k_head(k_traits_of(type));
-    for (size_t i = 0; i < n; i++, unit += (head + elems / 4) * PANEL_LINE)
+    for (size_t i = 0; i < n; i++, unit += (head + (elems == 32 ? 8 : 128)) * PANEL_LINE)
         for (unsigned r = 0; r < PANEL_ROWS; r++) {
             spark_levels l;
             spark_block_levels(type, panel + ((b + i) * PANEL_ROWS + r) * bytes, &l);
@@ -441,8 +441,8 @@ static void x_run(const spark_matmul_args *a, const x_format *f)
 {
     const size_t fit = X_CACHE / a->act_stride / X_GROUP * X_GROUP;
     const uint32_t most = fit >= X_TOKENS ? X_TOKENS : fit < 2 * X_GROUP ? 2 * X_GROUP : (uint32_t)fit;
-    const uint32_t n_chunks = (a->n_tokens + most - 1) / most,
-                   step = ((a->n_tokens + n_chunks - 1) / n_chunks + X_GROUP - 1) / X_GROUP * X_GROUP;
+    const uint32_t n_chunks = (a->n_tokens + most - 1) / most, even = (a->n_tokens + n_chunks - 1) / n_chunks,
+                   step = even < 4 * X_GROUP ? even : (even + X_GROUP - 1) / X_GROUP * X_GROUP;
     for (uint32_t token = 0; token < a->n_tokens; token += step) {
         const uint32_t n = a->n_tokens - token < step ? a->n_tokens - token : step,
                        n_groups = (n + X_GROUP - 1) / X_GROUP;
