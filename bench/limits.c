@@ -133,8 +133,8 @@ double spark_limit_gmacs(spark_limit which)
     const limits_probe *p = &limits_probes[which];
     double rate[9];
     if (!spark_isa_has(p->needs)) return 0;
-    const uint64_t turns = p->macs > 4096 ? 50000 : 1000000;
-    limits_run(p, turns); /* the clock settles */
+    const uint64_t turns = p->macs > 4096 ? 50000 : 1000000; /* about a millisecond; a turn of tiles is long */
+    limits_run(p, turns);                                    /* the clock settles */
     for (size_t i = 0; i < SPARK_COUNT(rate); i++) rate[i] = limits_run(p, turns);
     qsort(rate, SPARK_COUNT(rate), sizeof *rate, limits_order);
     return rate[SPARK_COUNT(rate) / 2];

@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/compiler.h"
 #include "base/test.h"
@@ -488,8 +490,27 @@ static void test_another_thread_can_cancel(void **state)
     spark_session_destroy(&s);
 }
 
+/* Runs before any model is opened with the best level: what a process was granted stays. */
+static void test_a_lower_cpu_level_does_not_ask_for_amx(void **state)
+{
+    (void)state;
+#if defined(__x86_64__)
+    enum { GET_XCOMP_PERM = 0x1022, TILE_DATA = 18 };
+    unsigned long granted = 0;
+    spark_model *m = NULL;
+    spark_model_options o;
+    spark_model_options_defaults(&o);
+    o.cpu = "scalar";
+    if (spark_model_open_embedded(&m, &o, NULL).code == SPARK_E_UNSUPPORTED) skip();
+    assert_ok(spark_model_load(m, NULL, NULL, NULL));
+    spark_model_close(&m);
+    if (syscall(SYS_arch_prctl, GET_XCOMP_PERM, &granted) == 0) assert_int_equal(granted >> TILE_DATA & 1, 0);
+#endif
+}
+
 int main(void)
 {
+    const struct CMUnitTest first[] = {cmocka_unit_test(test_a_lower_cpu_level_does_not_ask_for_amx)};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_logits_do_not_depend_on_how_tokens_were_fed),
         cmocka_unit_test(test_sync_equals_feeding_everything_anew),
@@ -508,5 +529,5 @@ int main(void)
         cmocka_unit_test(test_two_sessions_at_once_give_the_bytes_of_one),
         cmocka_unit_test(test_another_thread_can_cancel),
     };
-    return cmocka_run_group_tests(tests, open_model, close_model);
+    return cmocka_run_group_tests(first, NULL, NULL) + cmocka_run_group_tests(tests, open_model, close_model);
 }

@@ -9,8 +9,8 @@
 
 #define MODEL_ARENA_MAX   ((size_t)1 << 30) /* vocabulary, tables, template: real models take 5-40 MB */
 #define MODEL_DEFAULT_CTX 4096u
-/* Tokens of one step of a prompt. Products read their weights once for every 48 anyway; fewer rows keep what lies between
- * products in the second-level cache (measured 512 -> 192: 3-5 %). Experts share a step's tokens, so theirs is longer. */
+/* Tokens of one step of a prompt. Products take weights apart for 48 (AMX: 192) at a time anyway; fewer rows keep what lies
+ * between products in the second-level cache (measured 512 -> 192: 3-5 %). Experts share a step's tokens, so theirs is longer. */
 #define MODEL_DEFAULT_BATCH 192u
 #define MODEL_EXPERTS_BATCH 512u
 
@@ -22,8 +22,8 @@ void spark_session_options_defaults(spark_session_options *o) { *o = (spark_sess
 
 static spark_status model_pick_isa(spark_model *m, spark_err *err)
 {
-    if (!m->options
-             .cpu) { /* else nobody asks for more than was wished: AMX changes what the process may do with signals */
+    /* Only the best is asked for unbidden: AMX changes what the process may do with signals. */
+    if (!m->options.cpu) {
         m->isa = spark_isa_best();
         return SPARK_SUCCESS;
     }

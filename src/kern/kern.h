@@ -60,7 +60,7 @@ void spark_unpack_row(const spark_matrix *w, uint32_t row, float *out);
 /* Bytes of one activation row prepared for weights of this type (float types: the floats themselves), a multiple of 64.
  * Types with the same act_block share one form. */
 size_t spark_act_bytes(spark_type type, uint32_t n_cols);
-/* Where column `col` (a multiple of act_block) begins in such a row: a row may be prepared piece by piece. */
+/* Where column `col` (a multiple of act_block, or the end) begins in such a row: a row may be prepared piece by piece. */
 size_t spark_act_at(spark_type type, uint32_t col);
 
 typedef struct spark_matmul_args {

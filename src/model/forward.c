@@ -5,7 +5,7 @@
  * memory of its own instead, which costs less than waiting. Outputs are split, never sums, so who computes what does
  * not show (law 1).
  *
- * Not here: attention (attend.c), experts (moe.c), the meaning of keys (bind.c). */
+ * Not here: attention (attend.c), gate and up (gated.c), experts (moe.c), the meaning of keys (bind.c). */
 #include <math.h>
 #include <string.h>
 

@@ -36,12 +36,14 @@ SPARK_INLINE k_traits k_traits_of(spark_type type)
 
 #include "kern/x86/avx512.h"
 
-#define X_COLS   256u                  /* columns taken apart at a time */
-#define X_GROUP  16u                   /* tokens of one tile */
-#define X_TOKENS 192u                  /* of a chunk: taking apart is shared by so many */
-#define X_CACHE  ((size_t)1536 * 1024) /* bytes of the activations of a chunk */
-#define X_BLOCKS (X_COLS / 32)
-#define X_TILE   1024u /* bytes of the results of one tile: [16 tokens][16 rows] int32 */
+#define X_COLS        256u                  /* columns taken apart at a time */
+#define X_GROUP       16u                   /* tokens of one tile */
+#define X_TOKENS      192u                  /* of a chunk: taking apart is shared by so many */
+#define X_CACHE       ((size_t)1536 * 1024) /* bytes of the activations of a chunk */
+#define X_LEAST       9u                    /* tokens; AVX-512 serves fewer as fast */
+#define X_LEAST_CHEAP 5u /* the same of blocks of 256 that are taken apart with one multiplication a part */
+#define X_BLOCKS      (X_COLS / 32)
+#define X_TILE        1024u /* bytes of the results of one tile: [16 tokens][16 rows] int32 */
 
 #define X_ACC_BYTES  ((size_t)X_TOKENS * 2 * PANEL_LINE)
 #define X_DOTS_BYTES ((size_t)X_BLOCKS * 2 * X_TILE)
@@ -468,7 +470,6 @@ X_GROUP_FN(Q4_K) /* and Q5_K */
 X_GROUP_FN(Q6_K) /* and all others with 16 sub-scales */
 X_GROUP_FN(IQ4_XS)
 
-/* AVX-512 serves fewer tokens than `least`: measured as fast there. */
 #define X_PRODUCT(name, size, group, least)                                                                            \
     static void x_unpack_##name(spark_type type, const uint8_t *panel, size_t b, size_t n, uint8_t *unit)              \
     {                                                                                                                  \
@@ -484,23 +485,23 @@ X_GROUP_FN(IQ4_XS)
             x_run(a, &f);                                                                                              \
     }
 
-X_PRODUCT(Q4_0, 32, plain, 9)
-X_PRODUCT(Q5_0, 32, plain, 9)
-X_PRODUCT(Q8_0, 32, plain, 9)
-X_PRODUCT(IQ4_NL, 32, plain, 9)
-X_PRODUCT(Q4_1, 32, minimum, 9)
-X_PRODUCT(Q5_1, 32, minimum, 9)
-X_PRODUCT(Q2_K, 256, Q2_K, 5)
-X_PRODUCT(Q3_K, 256, Q3_K, 9)
-X_PRODUCT(Q4_K, 256, Q4_K, 5)
-X_PRODUCT(Q5_K, 256, Q4_K, 5)
-X_PRODUCT(Q6_K, 256, Q6_K, 9)
-X_PRODUCT(IQ4_XS, 256, IQ4_XS, 9)
+X_PRODUCT(Q4_0, 32, plain, X_LEAST)
+X_PRODUCT(Q5_0, 32, plain, X_LEAST)
+X_PRODUCT(Q8_0, 32, plain, X_LEAST)
+X_PRODUCT(IQ4_NL, 32, plain, X_LEAST)
+X_PRODUCT(Q4_1, 32, minimum, X_LEAST)
+X_PRODUCT(Q5_1, 32, minimum, X_LEAST)
+X_PRODUCT(Q2_K, 256, Q2_K, X_LEAST_CHEAP)
+X_PRODUCT(Q3_K, 256, Q3_K, X_LEAST)
+X_PRODUCT(Q4_K, 256, Q4_K, X_LEAST_CHEAP)
+X_PRODUCT(Q5_K, 256, Q4_K, X_LEAST_CHEAP)
+X_PRODUCT(Q6_K, 256, Q6_K, X_LEAST)
+X_PRODUCT(IQ4_XS, 256, IQ4_XS, X_LEAST)
 
 static void spark_k_matmul_any_amx(const spark_matmul_args *a)
 {
     static const x_format any_32 = {x_unpack_any, x_group_plain, 32}, any_256 = {x_unpack_any, x_group_Q6_K, 256};
-    if (a->n_tokens < 9)
+    if (a->n_tokens < X_LEAST)
         spark__matmul_avx512(a->w->type)(a);
     else
         x_run(a, spark_type_lookup(a->w->type)->block_elems == 32 ? &any_32 : &any_256);
