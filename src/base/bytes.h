@@ -66,4 +66,28 @@ static inline float spark_load_f32(const void *p)
     return f;
 }
 
+/* And stores, to memory that is known to be long enough. */
+static inline void spark_store_u16(void *p, uint16_t v)
+{
+    uint8_t *b = p;
+    b[0] = (uint8_t)v;
+    b[1] = (uint8_t)(v >> 8);
+}
+static inline void spark_store_u32(void *p, uint32_t v)
+{
+    spark_store_u16(p, (uint16_t)v);
+    spark_store_u16((uint8_t *)p + 2, (uint16_t)(v >> 16));
+}
+static inline void spark_store_u64(void *p, uint64_t v)
+{
+    spark_store_u32(p, (uint32_t)v);
+    spark_store_u32((uint8_t *)p + 4, (uint32_t)(v >> 32));
+}
+static inline void spark_store_f32(void *p, float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    spark_store_u32(p, u);
+}
+
 #endif

@@ -1,10 +1,13 @@
 /* wire.h - frames between two processes of ours that do not trust each other.
- * Nouns:   a frame, length, type, stream, payload; spark_wire, one end: what came in, what goes out.
- * Promise: a frame is handed out whole, only if its type may come from that side, in the state the stream (or the link) is in, and is no
- *          longer than its maximum; anything else breaks the link for good, with the reason. Bytes only, no pointers, no descriptors.
- *          Memory is fixed at create; work is linear in bytes. A sender obeys credit: an engine sends a stream no more PIECE bytes than
- *          the other end granted, so a slow reader stops its own stream and no other.
- * The table of frames is in wire.c; ARCHITECTURE.md shows it. Not here: what payloads mean (ask.h, wire_messages.h); poll or loops. */
+ * Nouns:   a frame, type, stream and payload; a stream, one request, opened by ASK and closed by FINISHED or FAILED; spark_wire, one end.
+ * Promise: a frame is handed out whole, and only if its type may come from that side in the state that link and stream are in,
+ *          with a payload within its bounds; anything else breaks the link for good, with the reason. Bytes only: no pointers, no
+ *          descriptors. Memory is fixed at create; work is linear in bytes. An engine sends a stream no more than it has credit
+ *          for, so a slow reader stops its own stream and no other.
+ * Frame:   u32 payload bytes, u16 type, u16 zero, u64 stream; little endian; then the payload.
+ * Streams: the client names them slot + generation << 32; a slot's generation grows with each use, so a frame that crosses
+ *          the end of its stream is known for what it is.
+ * Not here: what payloads mean (ask.h, messages.h), descriptors' readiness. Threads: one caller. */
 #ifndef SPARK_SERVE_WIRE_H
 #define SPARK_SERVE_WIRE_H
 
@@ -15,30 +18,48 @@
 typedef struct spark_wire spark_wire;
 
 typedef enum spark_wire_side {
-    SPARK_WIRE_CLIENT, /* asks: warden or front */
+    SPARK_WIRE_CLIENT, /* asks: the warden, or the front */
     SPARK_WIRE_ENGINE, /* answers */
     SPARK_WIRE_N_SIDES
 } spark_wire_side;
 
-/* name, sender, where it is allowed, largest payload */
+/* When a frame may come: of a link, or of a stream. */
+typedef enum spark_wire_when {
+    SPARK_WIRE_LINK_NEW,        /* nothing has been said */
+    SPARK_WIRE_LINK_CONFIGURED, /* CONFIG was, READY was not */
+    SPARK_WIRE_LINK_READY,
+    SPARK_WIRE_LINK_ANY,
+    SPARK_WIRE_STREAM_NEW,
+    SPARK_WIRE_STREAM_OPEN, /* from ASK to FINISHED or FAILED */
+} spark_wire_when;
+
+enum {
+    SPARK_WIRE_STREAMS = 4096,      /* open at once on one link, at most */
+    SPARK_WIRE_FIRST_CREDIT = 64 << 10, /* bytes that a new stream may be sent */
+    SPARK_WIRE_HEAD = 16,           /* bytes before a payload */
+    SPARK_WIRE_ASK_MAX = 4 << 20,   /* one request: the longest context in use takes about 1 MiB of text */
+    SPARK_WIRE_PIECE_MAX = 132 << 10, /* a token of 64 KiB, and the texts of 64 logprobs */
+};
+
+/* name, sender, when, least and largest payload */
 #define SPARK_WIRE_FRAMES(X)                                                                                           \
-    X(CONFIG, CLIENT, LINK_NEW, 1u << 16)      /* once, first: what to open and how */                                 \
-    X(PROGRESS, ENGINE, LINK_CONFIGURED, 16)   /* bytes loaded, in all */                                              \
-    X(READY, ENGINE, LINK_CONFIGURED, 1u << 22) /* the model's description; the link is open for streams */              \
-    X(BROKEN, ENGINE, LINK_ANY, 4096)          /* the model cannot be served: why. Nothing follows */                  \
-    X(DRAIN, CLIENT, LINK_ANY, 0)              /* finish what runs, take no more, exit */                              \
-    X(STATS, ENGINE, LINK_READY, 1024)         /* gauges, at most every 100 ms */                                      \
-    X(ASK, CLIENT, STREAM_NEW, 4u << 20)       /* opens a stream: spark_ask */                                         \
-    X(CANCEL, CLIENT, STREAM_OPEN, 0)                                                                                  \
-    X(CREDIT, CLIENT, STREAM_OPEN, 4)          /* so many bytes more of PIECE and DATA */                              \
-    X(STARTED, ENGINE, STREAM_OPEN, 64)                                                                                \
-    X(PIECE, ENGINE, STREAM_STARTED, 1u << 17) /* text and token */                                                    \
-    X(DATA, ENGINE, STREAM_OPEN, 1u << 16)     /* a part of an answer that is no generation: text or ids */            \
-    X(FINISHED, ENGINE, STREAM_OPEN, 256)      /* closes the stream */                                                 \
-    X(FAILED, ENGINE, STREAM_OPEN, 1024)       /* closes it with an error */
+    X(CONFIG, CLIENT, LINK_NEW, 2, 64 << 10)        /* what to open and how, JSON */                                   \
+    X(PROGRESS, ENGINE, LINK_CONFIGURED, 16, 16)    /* bytes of weights loaded, and of all */                          \
+    X(READY, ENGINE, LINK_CONFIGURED, 2, 4 << 20)   /* the model described, JSON; the link is open for streams */      \
+    X(BROKEN, ENGINE, LINK_ANY, 16, 1024)           /* the model cannot be served, and why; nothing follows */         \
+    X(DRAIN, CLIENT, LINK_ANY, 0, 0)                /* finish what runs, take no more, exit */                         \
+    X(STATS, ENGINE, LINK_READY, 8, 512)            /* gauges, after a step, at most every 100 ms */                   \
+    X(ASK, CLIENT, STREAM_NEW, 8, SPARK_WIRE_ASK_MAX)                                                                  \
+    X(CANCEL, CLIENT, STREAM_OPEN, 0, 0)                                                                               \
+    X(CREDIT, CLIENT, STREAM_OPEN, 4, 4)            /* so many bytes more */                                           \
+    X(STARTED, ENGINE, STREAM_OPEN, 8, 8)                                                                              \
+    X(PIECE, ENGINE, STREAM_OPEN, 4, SPARK_WIRE_PIECE_MAX)                                                             \
+    X(DATA, ENGINE, STREAM_OPEN, 1, 32 << 10)       /* part of an answer that is not generated: text, or ids */        \
+    X(FINISHED, ENGINE, STREAM_OPEN, 40, 40)        /* closes the stream */                                            \
+    X(FAILED, ENGINE, STREAM_OPEN, 16, 1024)        /* closes it: why */
 
 typedef enum spark_wire_type {
-#define SPARK_WIRE_ENUM(name, from, where, max) SPARK_WIRE_##name,
+#define SPARK_WIRE_ENUM(name, from, when, min, max) SPARK_WIRE_##name,
     SPARK_WIRE_FRAMES(SPARK_WIRE_ENUM)
 #undef SPARK_WIRE_ENUM
         SPARK_WIRE_N_TYPES
@@ -50,12 +71,46 @@ typedef struct spark_wire_frame {
     spark_bytes payload; /* borrowed until the next call */
 } spark_wire_frame;
 
-/* Most streams open at once on a link, and the credit each starts with. */
-#define SPARK_WIRE_STREAMS 4096u
-#define SPARK_WIRE_CREDIT  (64u << 10)
-
-SPARK_MUST_CHECK spark_status spark_wire_create(spark_wire **out, spark_wire_side side, uint32_t max_streams, spark_err *err);
-size_t spark_wire_bytes(spark_wire_side side, uint32_t max_streams); /* what create takes */
+/* One end of a link for at most n_streams streams (1 to SPARK_WIRE_STREAMS). */
+SPARK_MUST_CHECK spark_status spark_wire_create(spark_wire **out, spark_wire_side side, uint32_t n_streams,
+                                                spark_err *err);
+size_t spark_wire_bytes(spark_wire_side side, uint32_t n_streams); /* that create takes, for the plan */
 void spark_wire_destroy(spark_wire **w);
+
+/* ---- In ---- */
+
+/* Reads once what a non-blocking descriptor has. *closed: the other end is gone. E_IO if it cannot be read. */
+SPARK_MUST_CHECK spark_status spark_wire_read(spark_wire *w, int fd, bool *closed, spark_err *err);
+/* The same from memory; takes what fits and returns how much (tests, fuzzing). */
+size_t spark_wire_feed(spark_wire *w, spark_bytes in);
+/* The next whole frame; *has false: more bytes are needed. E_FORMAT breaks the link: every later call fails so too. Frames that
+ * crossed the end of their stream (CANCEL, CREDIT) are passed over. */
+SPARK_MUST_CHECK spark_status spark_wire_next(spark_wire *w, spark_wire_frame *out, bool *has, spark_err *err);
+
+/* ---- Out ---- */
+
+/* A new stream's name, for ASK (client). E_LIMIT: all are in use. It is open once its ASK is put. */
+SPARK_MUST_CHECK spark_status spark_wire_open(spark_wire *w, uint64_t *stream, spark_err *err);
+/* Puts a frame of up to two parts in line. E_LIMIT: there is no room now, nothing was put. The rules of the table are
+ * asserted: breaking them is our own mistake. To put PIECE or DATA is allowed while credit is above 0. */
+SPARK_MUST_CHECK spark_status spark_wire_put(spark_wire *w, spark_wire_type type, uint64_t stream, spark_bytes head,
+                                             spark_bytes tail, spark_err *err);
+size_t spark_wire_room(const spark_wire *w);    /* payload bytes that put takes now */
+size_t spark_wire_pending(const spark_wire *w); /* bytes that wait to be written */
+/* Writes once as much as a non-blocking descriptor takes. E_IO: the other end is gone. */
+SPARK_MUST_CHECK spark_status spark_wire_write(spark_wire *w, int fd, spark_err *err);
+spark_bytes spark_wire_peek(const spark_wire *w);     /* what waits, in one run (tests) */
+void spark_wire_wrote(spark_wire *w, size_t n);       /* so much of it is gone */
+
+/* ---- Streams ---- */
+
+bool spark_wire_is_open(const spark_wire *w, uint64_t stream);
+int64_t spark_wire_credit(const spark_wire *w, uint64_t stream); /* what the engine may still send; below 1: nothing */
+uint32_t spark_wire_n_open(const spark_wire *w);
+static inline uint32_t spark_wire_slot(uint64_t stream) { return (uint32_t)stream; } /* below n_streams */
+/* Walks the open streams: the next one whose slot is >= *slot, which moves on; false: no more. */
+bool spark_wire_next_open(const spark_wire *w, uint32_t *slot, uint64_t *stream);
+
+const char *spark_wire_type_name(spark_wire_type t);
 
 #endif
