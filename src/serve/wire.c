@@ -27,14 +27,14 @@ static const wire_rule wire_rules[SPARK_WIRE_N_TYPES] = {
 typedef struct wire_stream {
     int64_t credit; /* what may still be sent to the client */
     uint32_t generation;
-    bool open;
+    bool open, answered; /* answered: DATA was */
 } wire_stream;
 
 typedef enum wire_link { LINK_IS_NEW, LINK_IS_CONFIGURED, LINK_IS_READY } wire_link;
 
 struct spark_wire {
     spark_wire_side side;
-    wire_link link;
+    wire_link first, link;
     uint32_t n_streams, n_open, search; /* search: where the next free slot is looked for */
     wire_stream *streams;
     uint8_t *in, *out;
@@ -59,12 +59,14 @@ size_t spark_wire_bytes(spark_wire_side side, uint32_t n_streams)
     return sizeof(spark_wire) + n_streams * sizeof(wire_stream) + wire_cap(side) + wire_cap(wire_other(side));
 }
 
-spark_status spark_wire_create(spark_wire **out, spark_wire_side side, uint32_t n_streams, spark_err *err)
+spark_status spark_wire_create(spark_wire **out, spark_wire_side side, uint32_t n_streams, bool configured, spark_err *err)
 {
     assert(n_streams >= 1 && n_streams <= SPARK_WIRE_STREAMS);
     spark_wire *w = calloc(1, sizeof *w);
     SPARK_CHECK(w, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
     *w = (spark_wire){.side = side,
+                      .first = configured ? LINK_IS_CONFIGURED : LINK_IS_NEW,
+                      .link = configured ? LINK_IS_CONFIGURED : LINK_IS_NEW,
                       .n_streams = n_streams,
                       .streams = calloc(n_streams, sizeof *w->streams),
                       .in_cap = wire_cap(side),
@@ -88,6 +90,15 @@ void spark_wire_destroy(spark_wire **wire)
     free(w->out);
     free(w);
     *wire = NULL;
+}
+
+void spark_wire_reset(spark_wire *w)
+{
+    memset(w->streams, 0, w->n_streams * sizeof *w->streams);
+    w->link = w->first;
+    w->n_open = w->search = 0;
+    w->begin = w->end = w->out_begin = w->out_end = 0;
+    w->broken = false;
 }
 
 const char *spark_wire_type_name(spark_wire_type t) { return wire_rules[t].name; }
@@ -139,7 +150,7 @@ spark_status spark_wire_open(spark_wire *w, uint64_t *stream, spark_err *err)
 
 static void wire_open(spark_wire *w, uint64_t stream)
 {
-    *wire_find(w, stream) = (wire_stream){SPARK_WIRE_FIRST_CREDIT, wire_generation(stream), true};
+    *wire_find(w, stream) = (wire_stream){SPARK_WIRE_FIRST_CREDIT, wire_generation(stream), true, false};
     w->n_open++;
 }
 
@@ -147,11 +158,11 @@ static void wire_open(spark_wire *w, uint64_t stream)
 static void wire_apply(spark_wire *w, const spark_wire_frame *f)
 {
     wire_stream *s = wire_find(w, f->stream);
-    const bool pays = f->type == SPARK_WIRE_PIECE || f->type == SPARK_WIRE_DATA;
     if (f->type == SPARK_WIRE_CONFIG) w->link = LINK_IS_CONFIGURED;
     if (f->type == SPARK_WIRE_READY) w->link = LINK_IS_READY;
     if (f->type == SPARK_WIRE_ASK) wire_open(w, f->stream);
-    if (pays) s->credit -= (int64_t)f->payload.len;
+    if (f->type == SPARK_WIRE_PIECE) s->credit -= (int64_t)f->payload.len;
+    if (f->type == SPARK_WIRE_DATA) s->answered = true;
     if (f->type == SPARK_WIRE_CREDIT) s->credit += spark_load_u32(f->payload.ptr);
     if (f->type == SPARK_WIRE_FINISHED || f->type == SPARK_WIRE_FAILED) {
         s->open = false;
@@ -196,7 +207,8 @@ static const char *wire_judge(const spark_wire *w, const spark_wire_frame *f, bo
 static const char *wire_judge_credit(const spark_wire *w, const spark_wire_frame *f)
 {
     const wire_stream *s = wire_find(w, f->stream);
-    if ((f->type == SPARK_WIRE_PIECE || f->type == SPARK_WIRE_DATA) && s->credit <= 0) return "came without credit";
+    if (f->type == SPARK_WIRE_PIECE && s->credit <= -SPARK_WIRE_OVERDRAFT) return "came without credit";
+    if (f->type == SPARK_WIRE_DATA && s->answered) return "came twice";
     if (f->type == SPARK_WIRE_CREDIT && s->credit > INT64_MAX / 2) return "grants more than can be counted";
     return NULL;
 }

@@ -39,22 +39,23 @@ enum {
     SPARK_WIRE_HEAD = 16,           /* bytes before a payload */
     SPARK_WIRE_ASK_MAX = 4 << 20,   /* one request: the longest context in use takes about 1 MiB of text */
     SPARK_WIRE_PIECE_MAX = 132 << 10, /* a token of 64 KiB, and the texts of 64 logprobs */
+    SPARK_WIRE_OVERDRAFT = 2 * SPARK_WIRE_PIECE_MAX, /* what one step of the engine may add once credit is used up */
 };
 
 /* name, sender, when, least and largest payload */
 #define SPARK_WIRE_FRAMES(X)                                                                                           \
     X(CONFIG, CLIENT, LINK_NEW, 2, 64 << 10)        /* what to open and how, JSON */                                   \
     X(PROGRESS, ENGINE, LINK_CONFIGURED, 16, 16)    /* bytes of weights loaded, and of all */                          \
-    X(READY, ENGINE, LINK_CONFIGURED, 2, 4 << 20)   /* the model described, JSON; the link is open for streams */      \
+    X(READY, ENGINE, LINK_CONFIGURED, 32, 4 << 20)  /* memory, and the model described; the link is open for streams */ \
     X(BROKEN, ENGINE, LINK_ANY, 16, 1024)           /* the model cannot be served, and why; nothing follows */         \
     X(DRAIN, CLIENT, LINK_ANY, 0, 0)                /* finish what runs, take no more, exit */                         \
-    X(STATS, ENGINE, LINK_READY, 8, 512)            /* gauges, after a step, at most every 100 ms */                   \
+    X(STATS, ENGINE, LINK_READY, 160, 160)          /* gauges, after a step, at most every 100 ms */                   \
     X(ASK, CLIENT, STREAM_NEW, 8, SPARK_WIRE_ASK_MAX)                                                                  \
     X(CANCEL, CLIENT, STREAM_OPEN, 0, 0)                                                                               \
     X(CREDIT, CLIENT, STREAM_OPEN, 4, 4)            /* so many bytes more */                                           \
     X(STARTED, ENGINE, STREAM_OPEN, 8, 8)                                                                              \
     X(PIECE, ENGINE, STREAM_OPEN, 4, SPARK_WIRE_PIECE_MAX)                                                             \
-    X(DATA, ENGINE, STREAM_OPEN, 1, 32 << 10)       /* part of an answer that is not generated: text, or ids */        \
+    X(DATA, ENGINE, STREAM_OPEN, 0, SPARK_WIRE_ASK_MAX) /* an answer that is not generated: text, or ids; once, needs no credit */ \
     X(FINISHED, ENGINE, STREAM_OPEN, 40, 40)        /* closes the stream */                                            \
     X(FAILED, ENGINE, STREAM_OPEN, 16, 1024)        /* closes it: why */
 
@@ -71,9 +72,11 @@ typedef struct spark_wire_frame {
     spark_bytes payload; /* borrowed until the next call */
 } spark_wire_frame;
 
-/* One end of a link for at most n_streams streams (1 to SPARK_WIRE_STREAMS). */
+/* One end of a link for at most n_streams streams (1 to SPARK_WIRE_STREAMS). `configured`: a second link to an engine, which
+ * knows its configuration from the first and begins with READY. */
 SPARK_MUST_CHECK spark_status spark_wire_create(spark_wire **out, spark_wire_side side, uint32_t n_streams,
-                                                spark_err *err);
+                                                bool configured, spark_err *err);
+void spark_wire_reset(spark_wire *w); /* as created, for another link */
 size_t spark_wire_bytes(spark_wire_side side, uint32_t n_streams); /* that create takes, for the plan */
 void spark_wire_destroy(spark_wire **w);
 
@@ -92,7 +95,8 @@ SPARK_MUST_CHECK spark_status spark_wire_next(spark_wire *w, spark_wire_frame *o
 /* A new stream's name, for ASK (client). E_LIMIT: all are in use. It is open once its ASK is put. */
 SPARK_MUST_CHECK spark_status spark_wire_open(spark_wire *w, uint64_t *stream, spark_err *err);
 /* Puts a frame of up to two parts in line. E_LIMIT: there is no room now, nothing was put. The rules of the table are
- * asserted: breaking them is our own mistake. To put PIECE or DATA is allowed while credit is above 0. */
+ * asserted: breaking them is our own mistake. PIECE may be put while credit is above -SPARK_WIRE_OVERDRAFT; whoever sends stops making
+ * more once it is 0. */
 SPARK_MUST_CHECK spark_status spark_wire_put(spark_wire *w, spark_wire_type type, uint64_t stream, spark_bytes head,
                                              spark_bytes tail, spark_err *err);
 size_t spark_wire_room(const spark_wire *w);    /* payload bytes that put takes now */
