@@ -17,6 +17,7 @@
 /* One file of a model: a descriptor (or -1 and memory), and its head. */
 typedef struct api_file {
     int fd;
+    bool borrowed;         /* fd is the caller's to close */
     const uint8_t *memory; /* the whole file, borrowed; NULL = read from fd */
     uint8_t *head;         /* malloc'd; NULL for memory */
     size_t head_len;
@@ -46,6 +47,7 @@ struct spark_model {
 
 /* src/api/files.c: reading, without knowing what is read. */
 SPARK_MUST_CHECK spark_status api_files_open(spark_model *m, const char *path, spark_err *err);
+SPARK_MUST_CHECK spark_status api_files_fds(spark_model *m, const int *fds, uint32_t n, spark_err *err);
 SPARK_MUST_CHECK spark_status api_files_memory(spark_model *m, const void *data, size_t len, spark_err *err);
 void api_files_close(spark_model *m);
 spark_status api_files_read(void *model, uint32_t file, uint64_t offset, void *dst, size_t len, spark_err *err);
@@ -54,6 +56,11 @@ spark_status api_files_read(void *model, uint32_t file, uint64_t offset, void *d
  * there was no memory). After an error nothing but spark__model_gguf may be asked of it. */
 SPARK_MUST_CHECK spark_status spark__model_examine(spark_model **out, const char *path, const spark_model_options *o,
                                                    spark_err *err);
+/* For cells: opens a model from descriptors that somebody else opened for reading: all files of it, in order, the first for
+ * an ordinary one. They are borrowed until close, and only fstat and pread are done to them. A descriptor of something else
+ * than a regular file is E_ARGUMENT, as is another number of files than the model has. */
+SPARK_MUST_CHECK spark_status spark__model_open_fds(spark_model **out, const int *fds, uint32_t n,
+                                                    const spark_model_options *o, spark_err *err);
 const spark_gguf *spark__model_gguf(const spark_model *m); /* keys, and tensors if they could be read; may be NULL */
 
 /* Bytes that a session takes beside net, keys and values: tokens, rows, and what one generation needs for stop strings and

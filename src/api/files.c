@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -37,16 +38,22 @@ spark_status api_files_read(void *model, uint32_t file, uint64_t offset, void *d
     return SPARK_SUCCESS;
 }
 
-static spark_status files_open_one(api_file *f, const char *path, spark_err *err)
+/* The size of a file that was opened; `refusal` is the error of one that is not regular. */
+static spark_status files_examine(api_file *f, const char *name, spark_code refusal, spark_err *err)
 {
     struct stat st;
-    f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* not to hang on a FIFO; no effect on a regular file */
-    SPARK_CHECK(f->fd >= 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot open '%s': %s", path, strerror(errno));
-    SPARK_CHECK(fstat(f->fd, &st) == 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot examine '%s': %s", path,
+    SPARK_CHECK(fstat(f->fd, &st) == 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot examine '%s': %s", name,
                 strerror(errno));
-    SPARK_CHECK(S_ISREG(st.st_mode), err, SPARK_E_IO, SPARK_ERR_NOWHERE, "'%s' is not a regular file", path);
+    SPARK_CHECK(S_ISREG(st.st_mode), err, refusal, SPARK_ERR_NOWHERE, "'%s' is not a regular file", name);
     f->size = (uint64_t)st.st_size;
     return SPARK_SUCCESS;
+}
+
+static spark_status files_open_one(api_file *f, const char *path, spark_err *err)
+{
+    f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* not to hang on a FIFO; no effect on a regular file */
+    SPARK_CHECK(f->fd >= 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot open '%s': %s", path, strerror(errno));
+    return files_examine(f, path, SPARK_E_IO, err);
 }
 
 /* Reads as much of the file as its head needs, asking the parser how much that is. */
@@ -71,7 +78,7 @@ static spark_status files_read_head(api_file *f, spark_err *err)
 static void files_close_all(spark_model *m)
 {
     for (uint32_t i = 0; i < m->n_files; i++) {
-        if (m->files[i].fd >= 0) close(m->files[i].fd);
+        if (m->files[i].fd >= 0 && !m->files[i].borrowed) close(m->files[i].fd);
         free(m->files[i].head);
     }
     memset(m->files, 0, m->n_files * sizeof *m->files);
@@ -125,6 +132,27 @@ spark_status api_files_open(spark_model *m, const char *path, spark_err *err)
         SPARK_TRY(spark_gguf_split_path(path, i, n_splits, sibling, sizeof sibling, err));
         SPARK_TRY(files_add(m, sibling, err));
     }
+    return files_parse(m, err);
+}
+
+spark_status api_files_fds(spark_model *m, const int *fds, uint32_t n, spark_err *err)
+{
+    SPARK_CHECK(n >= 1 && n <= SPARK_MAX_GGUF_SPLITS, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
+                "%u model files: 1 to %u are allowed", n, SPARK_MAX_GGUF_SPLITS);
+    m->files = calloc(n, sizeof *m->files);
+    SPARK_CHECK(m->files, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
+    for (uint32_t i = 0; i < n; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "model file %u", i + 1);
+        api_file *f = &m->files[m->n_files++];
+        *f = (api_file){.fd = fds[i], .borrowed = true};
+        SPARK_TRY(files_examine(f, name, SPARK_E_ARGUMENT, err));
+        SPARK_TRY(files_read_head(f, err));
+    }
+    uint32_t n_splits = 1;
+    SPARK_TRY(files_count(&m->files[0], &n_splits, err));
+    SPARK_CHECK(n_splits == n, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "the model has %u files, but %u were given",
+                n_splits, n);
     return files_parse(m, err);
 }
 

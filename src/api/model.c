@@ -119,6 +119,20 @@ spark_status spark_model_open(spark_model **out, const char *path, const spark_m
     return s;
 }
 
+spark_status spark__model_open_fds(spark_model **out, const int *fds, uint32_t n, const spark_model_options *o,
+                                   spark_err *err)
+{
+    spark_model *m = NULL;
+    spark_status s = model_create(&m, o, err);
+    if (spark_ok(s)) s = api_files_fds(m, fds, n, err);
+    if (spark_ok(s)) s = model_build(m, err);
+    if (!spark_ok(s))
+        spark_model_close(&m);
+    else
+        *out = m;
+    return s;
+}
+
 spark_status spark_model_open_memory(spark_model **out, const void *data, size_t len, const spark_model_options *o,
                                      spark_err *err)
 {

@@ -1,9 +1,10 @@
-/* arena.c - chunks of doubling size; one allocation of the system for many of ours.
+/* arena.c - chunks of doubling size, one allocation of the system for many of ours; or one chunk in borrowed memory.
  * Under ASan each allocation is followed by a poisoned red zone, and what a reset frees is poisoned too. */
 #include "base/arena.h"
 
 #include <assert.h>
 #include <stdalign.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,12 +33,14 @@ enum { ARENA_FIRST_CHUNK = 4096, ARENA_LARGEST_STEP = 1 << 22 };
 typedef struct arena_chunk {
     struct arena_chunk *older;
     size_t size, used; /* bytes of data[] */
+    size_t known;      /* from used to here data[] is zero; of a chunk of the system, all of it */
     alignas(max_align_t) uint8_t data[];
 } arena_chunk;
 
 struct spark_arena {
     arena_chunk *newest;
     size_t total, max; /* bytes of all chunks, headers included */
+    bool within;       /* one chunk in borrowed memory, which also holds this */
 };
 
 spark_status spark_arena_create(spark_arena **out, size_t max_bytes, spark_err *err)
@@ -45,6 +48,21 @@ spark_status spark_arena_create(spark_arena **out, size_t max_bytes, spark_err *
     spark_arena *a = calloc(1, sizeof *a);
     SPARK_CHECK(a, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for an arena");
     a->max = max_bytes;
+    *out = a;
+    return SPARK_SUCCESS;
+}
+
+spark_status spark_arena_create_within(spark_arena **out, void *memory, size_t bytes, spark_err *err)
+{
+    const size_t pad = (size_t)(-(uintptr_t)memory & (alignof(max_align_t) - 1));
+    const size_t head = pad + spark_round_up(sizeof(spark_arena), alignof(max_align_t)); /* then the one chunk */
+    SPARK_CHECK(bytes > head + sizeof(arena_chunk), err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
+                "%zu bytes are too few for an arena", bytes);
+    spark_arena *a = (spark_arena *)((uint8_t *)memory + pad);
+    arena_chunk *c = (arena_chunk *)((uint8_t *)memory + head);
+    *c = (arena_chunk){.size = bytes - head - sizeof *c};
+    *a = (spark_arena){.newest = c, .total = bytes, .max = bytes, .within = true};
+    ARENA_POISON(c->data, c->size);
     *out = a;
     return SPARK_SUCCESS;
 }
@@ -60,17 +78,34 @@ static void arena_free_until(spark_arena *a, const arena_chunk *keep)
     }
 }
 
+/* Zeroes what lies behind `used` in a chunk: the promise to the next allocation, and the end of what it held. */
+static void arena_cut(arena_chunk *c, size_t used)
+{
+    ARENA_UNPOISON(c->data + used, c->used - used);
+    memset(c->data + used, 0, c->used - used);
+    c->used = used;
+    ARENA_POISON(c->data + used, c->size - used);
+}
+
 void spark_arena_destroy(spark_arena **a)
 {
     if (!*a) return;
-    arena_free_until(*a, NULL);
-    free(*a);
+    if ((*a)->within) {
+        arena_chunk *c = (*a)->newest;
+        arena_cut(c, 0);
+        ARENA_UNPOISON(c->data, c->size);
+    } else {
+        arena_free_until(*a, NULL);
+        free(*a);
+    }
     *a = NULL;
 }
 
 /* A new chunk with room for `need` bytes: twice the last one, within reason and within the maximum. */
 static spark_status arena_grow(spark_arena *a, size_t need, spark_err *err)
 {
+    SPARK_CHECK(!a->within, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
+                "%zu more bytes do not fit into the %zu bytes that were planned", need, a->max);
     size_t size = a->newest ? a->newest->size * 2 : ARENA_FIRST_CHUNK;
     if (size > ARENA_LARGEST_STEP) size = ARENA_LARGEST_STEP;
     const size_t left = a->max > a->total ? a->max - a->total : 0;
@@ -82,11 +117,22 @@ static spark_status arena_grow(spark_arena *a, size_t need, spark_err *err)
     arena_chunk *c = calloc(1, sizeof *c + size);
     SPARK_CHECK(c, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for %zu bytes", size);
     c->older = a->newest;
-    c->size = size;
+    c->size = c->known = size;
     a->newest = c;
     a->total += sizeof *c + size;
     ARENA_POISON(c->data, c->size);
     return SPARK_SUCCESS;
+}
+
+/* Zeroes fresh bytes p[0..n) of a chunk, as far as that is not known of them. Padding and red zones are never read, but lie
+ * in between, so they are zeroed as well. */
+static void arena_clear(arena_chunk *c, uint8_t *p, size_t n)
+{
+    const size_t end = (size_t)(p - c->data) + n;
+    if (end <= c->known) return;
+    const size_t begin = end - n > c->known ? end - n : c->known;
+    memset(c->data + begin, 0, end - begin);
+    c->known = end;
 }
 
 spark_status spark_arena_alloc(spark_arena *a, size_t count, size_t size, size_t align, void **out, spark_err *err)
@@ -103,7 +149,28 @@ spark_status spark_arena_alloc(spark_arena *a, size_t count, size_t size, size_t
     uint8_t *p = c->data + c->used + pad;
     c->used += pad + bytes + ARENA_RED_ZONE;
     ARENA_UNPOISON(p, bytes);
+    arena_clear(c, p, bytes);
     *out = p;
+    return SPARK_SUCCESS;
+}
+
+spark_status spark_arena_extend(spark_arena *a, void **ptr, size_t old_bytes, size_t new_bytes, size_t align,
+                                spark_err *err)
+{
+    arena_chunk *c = a->newest;
+    uint8_t *p = *ptr;
+    assert(new_bytes >= old_bytes);
+    const size_t more = new_bytes - old_bytes;
+    if (p && c && p + old_bytes + ARENA_RED_ZONE == c->data + c->used && more <= c->size - c->used) {
+        c->used += more;
+        ARENA_UNPOISON(p, new_bytes);
+        arena_clear(c, p + old_bytes, more);
+        return SPARK_SUCCESS;
+    }
+    void *grown = NULL;
+    SPARK_TRY(spark_arena_alloc(a, new_bytes, 1, align, &grown, err));
+    if (old_bytes) memcpy(grown, p, old_bytes);
+    *ptr = grown;
     return SPARK_SUCCESS;
 }
 
@@ -129,13 +196,9 @@ spark_mark spark_arena_mark(const spark_arena *a)
 
 void spark_arena_reset(spark_arena *a, spark_mark m)
 {
-    arena_free_until(a, m.chunk);
-    if (!a->newest) return;
-    arena_chunk *c = a->newest;
-    ARENA_UNPOISON(c->data + m.used, c->used - m.used);
-    memset(c->data + m.used, 0, c->used - m.used); /* the promise: what alloc returns is zeroed */
-    c->used = m.used;
-    ARENA_POISON(c->data + c->used, c->size - c->used);
+    if (!a->within) arena_free_until(a, m.chunk);
+    if (a->newest) arena_cut(a->newest, m.used);
 }
 
 size_t spark_arena_bytes(const spark_arena *a) { return a->total; }
+size_t spark_arena_max(const spark_arena *a) { return a->max; }

@@ -71,6 +71,87 @@ static void test_arena_refuses_to_grow_beyond_its_maximum(void **state)
     spark_arena_destroy(&a);
 }
 
+/* A region full of other bytes, to be used at an odd address. */
+static uint8_t region[20001];
+
+static void test_arena_within_a_region_keeps_its_promises_and_the_bounds(void **state)
+{
+    (void)state;
+    spark_arena *a = NULL;
+    memset(region, 0xA5, sizeof region);
+    assert_ok(spark_arena_create_within(&a, region + 1, sizeof region - 2, NULL));
+    assert_int_equal(spark_arena_max(a), sizeof region - 2);
+    void *first = NULL, *p = NULL;
+    assert_ok(spark_arena_alloc(a, 10, 1, 1, &first, NULL));
+    const spark_mark m = spark_arena_mark(a);
+    for (size_t n = 6000; n <= 18000; n += 3000) { /* each goes beyond what the last one cleared */
+        assert_ok(spark_arena_alloc(a, n, 1, 64, &p, NULL));
+        assert_int_equal((uintptr_t)p % 64, 0);
+        for (size_t i = 0; i < n; i++) assert_int_equal(((uint8_t *)p)[i], 0);
+        memset(p, 0xff, n);
+        spark_arena_reset(a, m);
+    }
+    spark_arena_destroy(&a);
+    assert_null(a);
+    assert_int_equal(region[0], 0xA5);
+    assert_int_equal(region[sizeof region - 1], 0xA5);
+    for (size_t i = 1000; i < 15000; i++) assert_int_equal(region[i], 0); /* what it held is gone */
+}
+
+static void test_arena_within_a_region_takes_nothing_beyond_it(void **state)
+{
+    (void)state;
+    spark_arena *a = NULL;
+    spark_err err = {0};
+    void *p = NULL;
+    for (size_t n = 0; n < 400; n++) {
+        if (spark_arena_create_within(&a, region, n, &err).code) continue;
+        size_t got = 0;
+        while (spark_arena_alloc(a, 1, 1, 1, &p, &err).code == SPARK_OK) got++;
+        assert_true(got < n);
+        assert_true((uint8_t *)p < region + n);
+        spark_arena_destroy(&a);
+    }
+    assert_ok(spark_arena_create_within(&a, region, 10000, NULL));
+    assert_code(spark_arena_alloc(a, 1, 10000, 8, &p, &err), SPARK_E_LIMIT);
+    assert_non_null(strstr(err.text, "10000"));
+    assert_code(spark_arena_reserve(a, 10000, NULL), SPARK_E_LIMIT);
+    assert_ok(spark_arena_reserve(a, 9000, NULL));
+    spark_arena_destroy(&a);
+}
+
+static void extend_within(spark_arena *a)
+{
+    uint8_t *grown = NULL, *other = NULL;
+    size_t n = 0;
+    for (size_t more = 1; more < 500; more += 7) {
+        void *p = grown;
+        assert_ok(spark_arena_extend(a, &p, n, n + more, 8, NULL));
+        if (n && more % 5) assert_ptr_equal(p, grown); /* the newest grows where it lies */
+        grown = p;
+        for (size_t i = n; i < n + more; i++) assert_int_equal(grown[i], 0);
+        for (size_t i = 0; i < n; i++) assert_int_equal(grown[i], (uint8_t)(i * 7));
+        n += more;
+        for (size_t i = 0; i < n; i++) grown[i] = (uint8_t)(i * 7);
+        if ((more + 7) % 5 == 0) assert_ok(SPARK_NEW(a, 1, &other, NULL));
+    }
+}
+
+static void test_arena_extends_the_newest_in_place_and_others_by_copy(void **state)
+{
+    (void)state;
+    static uint8_t large[1 << 20];
+    spark_arena *a = NULL;
+    memset(large, 0xA5, sizeof large);
+    assert_ok(spark_arena_create_within(&a, large, sizeof large, NULL));
+    extend_within(a);
+    spark_arena_destroy(&a);
+    assert_ok(spark_arena_create(&a, sizeof large, NULL));
+    assert_ok(spark_arena_reserve(a, sizeof large / 2, NULL));
+    extend_within(a);
+    spark_arena_destroy(&a);
+}
+
 static void test_strmap_keeps_the_first_value_of_a_key(void **state)
 {
     (void)state;
@@ -188,6 +269,9 @@ int main(void)
         cmocka_unit_test(test_sizes_refuse_to_wrap),
         cmocka_unit_test(test_arena_gives_zeroed_aligned_memory_again_after_reset),
         cmocka_unit_test(test_arena_refuses_to_grow_beyond_its_maximum),
+        cmocka_unit_test(test_arena_within_a_region_keeps_its_promises_and_the_bounds),
+        cmocka_unit_test(test_arena_within_a_region_takes_nothing_beyond_it),
+        cmocka_unit_test(test_arena_extends_the_newest_in_place_and_others_by_copy),
         cmocka_unit_test(test_strmap_keeps_the_first_value_of_a_key),
         cmocka_unit_test(test_utf8_refuses_what_rfc_3629_refuses),
         cmocka_unit_test(test_errors_never_carry_control_bytes_or_broken_utf8),

@@ -2,6 +2,7 @@
 #include "base/strmap.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <sys/random.h>
 
 #include "base/clock.h"
@@ -14,8 +15,18 @@ typedef struct strmap_slot {
 struct spark_strmap {
     strmap_slot *slots;
     uint32_t mask, used, capacity;
-    uint64_t key[2];
 };
+
+/* One key for all maps of the process: drawn with the first map, so later ones need no system call (a cell may not make it). */
+static uint64_t strmap_key[2];
+static pthread_once_t strmap_drawn = PTHREAD_ONCE_INIT;
+
+static void strmap_draw(void)
+{
+    if (getrandom(strmap_key, sizeof strmap_key, GRND_NONBLOCK) == (ssize_t)sizeof strmap_key) return;
+    strmap_key[0] = spark_clock_ns(); /* early boot: still not the file's choice */
+    strmap_key[1] = (uint64_t)(uintptr_t)&strmap_key * 0x9E3779B97F4A7C15u;
+}
 
 static uint64_t strmap_rotl(uint64_t x, int n) { return x << n | x >> (64 - n); }
 
@@ -65,10 +76,7 @@ spark_status spark_strmap_create(spark_strmap **out, uint32_t capacity, spark_ar
     SPARK_TRY(SPARK_NEW(a, n, &m->slots, err));
     m->mask = n - 1;
     m->capacity = capacity;
-    if (getrandom(m->key, sizeof m->key, GRND_NONBLOCK) != (ssize_t)sizeof m->key) {
-        m->key[0] = spark_clock_ns(); /* early boot: still not the file's choice */
-        m->key[1] = (uint64_t)(uintptr_t)m;
-    }
+    pthread_once(&strmap_drawn, strmap_draw);
     *out = m;
     return SPARK_SUCCESS;
 }
@@ -86,7 +94,7 @@ uint32_t spark_strmap_put(spark_strmap *m, spark_bytes key, uint32_t value)
 {
     static const uint8_t empty = 0;
     if (!key.ptr) key.ptr = &empty;
-    const uint32_t hash = strmap_hash(m->key, key);
+    const uint32_t hash = strmap_hash(strmap_key, key);
     strmap_slot *s = strmap_find(m, key, hash);
     if (s->key.ptr) return s->value;
     assert(m->used < m->capacity);
@@ -97,6 +105,6 @@ uint32_t spark_strmap_put(spark_strmap *m, spark_bytes key, uint32_t value)
 
 uint32_t spark_strmap_get(const spark_strmap *m, spark_bytes key)
 {
-    const strmap_slot *s = strmap_find(m, key, strmap_hash(m->key, key));
+    const strmap_slot *s = strmap_find(m, key, strmap_hash(strmap_key, key));
     return s->key.ptr ? s->value : SPARK_STRMAP_NONE;
 }

@@ -1,6 +1,6 @@
 /* strmap.h - a map from byte strings to 32-bit numbers: built once, then read by any number of threads.
- * Keys are borrowed and must outlive the map. The hash is keyed (SipHash-1-3 with a key drawn at start-up), so a file
- * that chooses its own keys cannot make look-ups slow; the order of nothing depends on it. */
+ * Keys are borrowed and must outlive the map. The hash is keyed (SipHash-1-3 with a key drawn once a process, with its
+ * first map), so a file that chooses its own keys cannot make look-ups slow; the order of nothing depends on it. */
 #ifndef SPARK_BASE_STRMAP_H
 #define SPARK_BASE_STRMAP_H
 
