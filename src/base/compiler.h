@@ -6,8 +6,10 @@
 #define SPARK_ALIGNED(n)        __attribute__((aligned(n)))
 #define SPARK_INLINE            static inline __attribute__((always_inline, unused))
 #define SPARK_UNUSED            __attribute__((unused))
-#define SPARK_LIKELY(x)         __builtin_expect(!!(x), 1)
-#define SPARK_UNLIKELY(x)       __builtin_expect(!!(x), 0)
+/* A function that need not be linked: its address is NULL then. */
+#define SPARK_WEAK        __attribute__((weak))
+#define SPARK_LIKELY(x)   __builtin_expect(!!(x), 1)
+#define SPARK_UNLIKELY(x) __builtin_expect(!!(x), 0)
 /* Before a loop whose count is a constant of at most n once inlined: it becomes straight code (kernels keep arrays in registers). */
 #define SPARK_UNROLL(n)  SPARK_PRAGMA_(GCC unroll n)
 #define SPARK_PRAGMA_(x) _Pragma(#x)
