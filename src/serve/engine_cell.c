@@ -1,0 +1,361 @@
+/* engine_cell.c - start and loop of an engine cell.
+ *
+ * Invariants: 1. frames are looked at only while no event waits and the line out has room for any answer, so no answer is
+ * ever lost; 2. the cell ends when the warden's link closes; 3. a front's link that closes or breaks its rules takes its
+ * requests with it, and the next link serves the next front. */
+#include "serve/engine_cell.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/checked.h"
+#include "base/clock.h"
+#include "base/pages.h"
+#include "serve/engine_cell_internal.h"
+
+enum { CELL_PROGRESS_NS = 100000000, CELL_KV_BLOCK = 128 };
+
+static int cell_say(const engine_cell *c, const char *what, const spark_err *err)
+{
+    fprintf(stderr, "spark: engine %s: %s%s%s\n", c->config.name, what, err ? ": " : "", err ? err->text : "");
+    return 1;
+}
+
+/* ---- Before the door closes: the warden's word, threads ---- */
+
+/* Writes what waits on the warden's link, sleeping while it is full. */
+static spark_status cell_flush(cell_link *l, spark_err *err)
+{
+    while (spark_wire_pending(l->wire) > 0) {
+        SPARK_TRY(spark_wire_write(l->wire, l->fd, err));
+        struct pollfd p = {.fd = l->fd, .events = POLLOUT};
+        if (spark_wire_pending(l->wire) > 0) (void)poll(&p, 1, -1);
+    }
+    return SPARK_SUCCESS;
+}
+
+static spark_status cell_await_config(engine_cell *c, spark_err *err)
+{
+    cell_link *l = &c->links[CELL_WARDEN];
+    for (;;) {
+        spark_wire_frame f;
+        bool has = false, closed = false;
+        SPARK_TRY(spark_wire_next(l->wire, &f, &has, err));
+        if (has) return cell_config_parse(&c->config, f.payload, err);
+        struct pollfd p = {.fd = l->fd, .events = POLLIN};
+        (void)poll(&p, 1, -1);
+        SPARK_TRY(spark_wire_read(l->wire, l->fd, &closed, err));
+        SPARK_CHECK(!closed, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "the warden is gone");
+    }
+}
+
+static spark_status cell_start(engine_cell *c, const spark_jail_spec *spec, spark_err *err)
+{
+    for (uint32_t i = 0; i < CELL_N_LINKS; i++) {
+        c->links[i].fd = -1;
+        SPARK_TRY(spark_wire_create(&c->links[i].wire, SPARK_WIRE_ENGINE, SPARK_WIRE_STREAMS, i == CELL_FRONT, err));
+        c->streams[i] = calloc(SPARK_WIRE_STREAMS, sizeof(cell_stream));
+        SPARK_CHECK(c->streams[i], err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
+    }
+    c->links[CELL_WARDEN].fd = CELL_FIRST_FD;
+    SPARK_TRY(cell_await_config(c, err));
+    SPARK_CHECK(spec->n_fds == 1 + c->config.n_links + c->config.n_files, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
+                "%u descriptors, but %u links and %u files", spec->n_fds, c->config.n_links, c->config.n_files);
+    SPARK_TRY(spark_pool_create(&c->pool, c->config.n_threads, err));
+    (void)spark_isa_best(); /* asks Linux for AMX where there is some */
+    api_json_heap_install();
+    return spark_jail_open_phase(spec, err);
+}
+
+/* ---- The model, and memory for all that will come ---- */
+
+static spark_status cell_open_model(engine_cell *c, spark_err *err)
+{
+    spark_model_options o;
+    int fds[SPARK_MAX_GGUF_SPLITS];
+    spark_model_options_defaults(&o);
+    o.n_threads = c->config.n_threads;
+    if (c->config.cpu[0]) o.cpu = c->config.cpu;
+    for (uint32_t i = 0; i < c->config.n_files; i++) fds[i] = CELL_FIRST_FD + 1 + (int)(c->config.n_links + i);
+    if (c->config.n_files == 0)
+        SPARK_TRY(spark_model_open_embedded(&c->model, &o, err));
+    else
+        SPARK_TRY(spark__model_open_fds(&c->model, fds, c->config.n_files, &o, err));
+    c->model->pool = c->pool; /* moves */
+    c->pool = NULL;
+    return SPARK_SUCCESS;
+}
+
+typedef struct cell_plan {
+    spark_engine_options engine;
+    size_t scratch;
+    cell_memory memory;
+} cell_plan;
+
+static uint64_t cell_fixed_bytes(void) { return CELL_N_LINKS * (spark_wire_bytes(SPARK_WIRE_ENGINE, SPARK_WIRE_STREAMS) + SPARK_WIRE_STREAMS * sizeof(cell_stream)) + sizeof(engine_cell); }
+
+static spark_status cell_sum(const engine_cell *c, cell_plan *p, uint32_t n_pages, spark_err *err)
+{
+    spark_engine_memory e;
+    spark_plan base;
+    const spark_session_options so = {.n_ctx = p->engine.n_ctx, .kv = (spark_kv_choice)c->config.kv};
+    p->engine.n_pages = n_pages;
+    SPARK_TRY(spark_model_plan(c->model, &so, &base, err));
+    SPARK_TRY(spark_engine_plan(c->model->net, &p->engine, c->config.n_threads, &e, err));
+    p->memory = (cell_memory){.weights = base.weights, .kv = e.kv};
+    p->memory.rest = e.scratch + e.requests + base.vocabulary + p->scratch + cell_fixed_bytes();
+    SPARK_CHECK(spark_add_u64(p->memory.weights, p->memory.kv, &p->memory.planned) &&
+                    spark_add_u64(p->memory.planned, p->memory.rest, &p->memory.planned),
+                err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "the plan exceeds what a computer can address");
+    return SPARK_SUCCESS;
+}
+
+/* As many pages as all that run could fill, or as the budget allows; a context of one request must fit. */
+static spark_status cell_fit(const engine_cell *c, cell_plan *p, spark_err *err)
+{
+    const uint64_t one = spark_div_up(p->engine.n_ctx, CELL_KV_BLOCK), all = one * p->engine.n_running;
+    const uint64_t budget = c->config.max_memory;
+    SPARK_CHECK(all <= UINT32_MAX, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "%u requests of %u positions are too many",
+                p->engine.n_running, p->engine.n_ctx);
+    SPARK_TRY(cell_sum(c, p, (uint32_t)all, err));
+    if (budget == 0 || p->memory.planned <= budget) return SPARK_SUCCESS;
+    const uint64_t page = p->memory.kv / all + 1, over = p->memory.planned - budget, less = spark_div_up(over, page);
+    const uint64_t n = less < all && all - less > one ? all - less : one;
+    SPARK_TRY(cell_sum(c, p, (uint32_t)n, err));
+    SPARK_CHECK(p->memory.planned <= budget, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE,
+                "needs %.2f GiB (weights %.2f, keys and values of one context of %u %.2f, rest %.2f), the budget leaves %.2f",
+                (double)p->memory.planned / 1073741824, (double)p->memory.weights / 1073741824, p->engine.n_ctx,
+                (double)p->memory.kv / 1073741824, (double)p->memory.rest / 1073741824, (double)budget / 1073741824);
+    return SPARK_SUCCESS;
+}
+
+static spark_status cell_plan_all(engine_cell *c, cell_plan *p, spark_err *err)
+{
+    const spark_session_options so = {
+        .n_ctx = c->config.n_ctx, .n_batch = c->config.n_batch, .kv = (spark_kv_choice)c->config.kv};
+    spark_shape shape;
+    SPARK_TRY(api_session_shape(c->model, &so, &shape, err));
+    c->n_ctx = shape.n_ctx;
+    p->engine = (spark_engine_options){
+        .n_ctx = shape.n_ctx,
+        .n_running = c->config.n_running,
+        .n_waiting = c->config.n_waiting,
+        .waiting_tokens = c->config.waiting_tokens > shape.n_ctx ? (uint32_t)c->config.waiting_tokens : shape.n_ctx,
+        .n_batch = shape.n_batch > c->config.n_running ? shape.n_batch : c->config.n_running,
+        .itl_target_us = c->config.itl_target_us,
+        .kv_type = shape.kv_type,
+        .prefix_cache = c->config.prefix_cache};
+    p->scratch = api_text_scratch_bytes(c->model, shape.n_ctx, SPARK_WIRE_ASK_MAX);
+    return cell_fit(c, p, err);
+}
+
+typedef struct cell_loading {
+    engine_cell *c;
+    uint64_t last_ns;
+} cell_loading;
+
+static bool cell_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    cell_loading *l = ctx;
+    const uint64_t now = spark_clock_ns();
+    if (done != total && now - l->last_ns < CELL_PROGRESS_NS) return true;
+    l->last_ns = now;
+    uint8_t out[16];
+    spark_store_u64(out, done);
+    spark_store_u64(out + 8, total);
+    cell_link *w = &l->c->links[CELL_WARDEN];
+    return spark_ok(spark_wire_put(w->wire, SPARK_WIRE_PROGRESS, 0, (spark_bytes){out, 16}, (spark_bytes){0}, NULL)) &&
+           spark_ok(cell_flush(w, NULL));
+}
+
+static spark_status cell_make_ready(engine_cell *c, const cell_plan *p, spark_err *err)
+{
+    char *text = cell_card_text(c->model, &p->engine, &c->config);
+    SPARK_CHECK(text, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
+    const size_t len = strlen(text);
+    c->ready = malloc(CELL_MEMORY_BYTES + len);
+    if (c->ready) {
+        cell_memory_put(c->ready, &p->memory);
+        memcpy(c->ready + CELL_MEMORY_BYTES, text, len);
+        c->ready_len = CELL_MEMORY_BYTES + len;
+    }
+    free(text);
+    SPARK_CHECK(c->ready, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
+    return SPARK_SUCCESS;
+}
+
+static spark_status cell_load(engine_cell *c, spark_err *err)
+{
+    cell_plan p = {0};
+    cell_loading l = {c, 0};
+    spark_pages pages = {0};
+    SPARK_TRY(cell_open_model(c, err));
+    SPARK_TRY(cell_plan_all(c, &p, err));
+    SPARK_TRY(spark_model_load(c->model, cell_progress, &l, err));
+    const spark_engine_parts parts = {.net = c->model->net,
+                                      .kern = &c->model->kern,
+                                      .tokenizer = c->model->tokenizer,
+                                      .dry_breaks = c->model->dry_breaks,
+                                      .pool = c->model->pool,
+                                      .isa = c->model->isa};
+    SPARK_TRY(spark_engine_create(&c->engine, &parts, &p.engine, err));
+    SPARK_TRY(spark_pages_alloc(&pages, p.scratch, "text of requests", err));
+    SPARK_TRY(spark_arena_create_within(&c->scratch, pages.ptr, p.scratch, err));
+    return cell_make_ready(c, &p, err);
+}
+
+/* ---- Asks ---- */
+
+static spark_status cell_greet(engine_cell *c, uint32_t link)
+{
+    return spark_wire_put(c->links[link].wire, SPARK_WIRE_READY, 0, (spark_bytes){c->ready, c->ready_len},
+                          (spark_bytes){0}, NULL);
+}
+
+/* Takes the next of the links that were made for fronts. */
+static void cell_next_front(engine_cell *c)
+{
+    cell_link *l = &c->links[CELL_FRONT];
+    l->fd = -1;
+    if (c->next_front == c->config.n_links) return;
+    l->fd = CELL_FIRST_FD + 1 + (int)c->next_front++;
+    spark_wire_reset(l->wire);
+    (void)!spark_ok(cell_greet(c, CELL_FRONT)); /* an empty line has room */
+}
+
+static void cell_drop_front(engine_cell *c)
+{
+    const cell_link *l = &c->links[CELL_FRONT];
+    uint64_t stream;
+    for (uint32_t slot = 0; spark_wire_next_open(l->wire, &slot, &stream);) {
+        spark_engine_cancel(c->engine, cell_request_id(CELL_FRONT, stream));
+        for (spark_event e; spark_engine_event(c->engine, &e);) {} /* nobody is left to tell */
+    }
+    c->events_wait = false;
+    close(l->fd);
+    cell_next_front(c);
+}
+
+static void cell_take_credit(engine_cell *c, uint32_t link, uint64_t stream)
+{
+    cell_stream *s = &c->streams[link][spark_wire_slot(stream)];
+    if (!s->held || spark_wire_credit(c->links[link].wire, stream) <= 0) return;
+    s->held = false;
+    spark_engine_hold(c->engine, cell_request_id(link, stream), false);
+}
+
+/* false: the link broke its rules. */
+static bool cell_take_frame(engine_cell *c, uint32_t link, const spark_wire_frame *f)
+{
+    if (f->type == SPARK_WIRE_ASK) cell_take_ask(c, link, f);
+    if (f->type == SPARK_WIRE_CANCEL) spark_engine_cancel(c->engine, cell_request_id(link, f->stream));
+    if (f->type == SPARK_WIRE_CREDIT) cell_take_credit(c, link, f->stream);
+    if (f->type == SPARK_WIRE_DRAIN) c->draining = true;
+    cell_pass_events(c);
+    return f->type != SPARK_WIRE_DRAIN || link == CELL_WARDEN;
+}
+
+static bool cell_has_room(const engine_cell *c, const cell_link *l)
+{
+    return !c->events_wait && spark_wire_room(l->wire) >= CELL_ROOM;
+}
+
+/* Reads and answers what a link brought. false: it is closed or broken. */
+static bool cell_serve_link(engine_cell *c, uint32_t link, bool readable)
+{
+    cell_link *l = &c->links[link];
+    spark_err err = {0};
+    bool closed = false;
+    spark_status s = SPARK_SUCCESS;
+    if (readable) s = spark_wire_read(l->wire, l->fd, &closed, &err);
+    for (bool has = true; spark_ok(s) && has && cell_has_room(c, l);) {
+        spark_wire_frame f;
+        s = spark_wire_next(l->wire, &f, &has, &err);
+        if (spark_ok(s) && has && !cell_take_frame(c, link, &f))
+            s = spark_fail(&err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE, "a front asked to drain");
+    }
+    if (spark_ok(s)) s = spark_wire_write(l->wire, l->fd, &err);
+    if (!spark_ok(s)) cell_say(c, link == CELL_FRONT ? "link of the front" : "link of the warden", &err);
+    return spark_ok(s) && !closed;
+}
+
+static void cell_put_stats(engine_cell *c)
+{
+    const uint64_t now = spark_clock_ns();
+    spark_engine_stats stats;
+    uint8_t out[SPARK_STATS_BYTES];
+    if (now < c->next_stats_ns) return;
+    c->next_stats_ns = now + (uint64_t)CELL_STATS_MS * 1000000;
+    spark_engine_stats_get(c->engine, &stats);
+    spark_put_stats(out, &stats);
+    for (uint32_t i = 0; i < CELL_N_LINKS; i++) /* a busy line goes without */
+        if (c->links[i].fd >= 0)
+            (void)!spark_ok(spark_wire_put(c->links[i].wire, SPARK_WIRE_STATS, 0, (spark_bytes){out, sizeof out},
+                                           (spark_bytes){0}, NULL));
+}
+
+/* Milliseconds that poll may sleep: 0 while there is work, else until the engine's next deadline. */
+static int cell_patience(const engine_cell *c, bool busy)
+{
+    if (busy && !c->events_wait) return 0;
+    const uint64_t next = spark_engine_next_ns(c->engine), now = spark_clock_ns();
+    if (next == 0 || c->events_wait) return -1;
+    return next <= now ? 0 : next - now > 60000000000u ? 60000 : (int)((next - now) / 1000000) + 1;
+}
+
+static bool cell_drained(const engine_cell *c)
+{
+    if (!c->draining || c->events_wait) return false;
+    for (uint32_t i = 0; i < CELL_N_LINKS; i++)
+        if (c->links[i].fd >= 0 && (spark_wire_n_open(c->links[i].wire) || spark_wire_pending(c->links[i].wire)))
+            return false;
+    return true;
+}
+
+static int cell_loop(engine_cell *c)
+{
+    for (bool busy = false; !cell_drained(c);) {
+        struct pollfd p[CELL_N_LINKS];
+        for (uint32_t i = 0; i < CELL_N_LINKS; i++)
+            p[i] = (struct pollfd){.fd = c->links[i].fd,
+                                   .events = (short)((cell_has_room(c, &c->links[i]) ? POLLIN : 0) |
+                                                     (spark_wire_pending(c->links[i].wire) ? POLLOUT : 0))};
+        (void)poll(p, CELL_N_LINKS, cell_patience(c, busy)); /* EINTR: as if nothing came */
+        if (c->events_wait) cell_pass_events(c);
+        if (!cell_serve_link(c, CELL_WARDEN, p[CELL_WARDEN].revents & (POLLIN | POLLHUP))) return 0;
+        if (p[CELL_FRONT].fd >= 0 && !cell_serve_link(c, CELL_FRONT, p[CELL_FRONT].revents & (POLLIN | POLLHUP)))
+            cell_drop_front(c);
+        if (c->events_wait) continue; /* full lines: nothing is computed that nobody takes */
+        busy = spark_engine_step(c->engine);
+        cell_pass_events(c);
+        if (busy) cell_put_stats(c);
+    }
+    return 0;
+}
+
+int spark_engine_cell(const spark_jail_spec *spec)
+{
+    static engine_cell cell; /* large, and the process has one */
+    engine_cell *c = &cell;
+    spark_err err = {0};
+    spark_status s = cell_start(c, spec, &err);
+    if (!spark_ok(s)) return cell_say(c, "cannot start", &err);
+    s = cell_load(c, &err);
+    if (!spark_ok(s)) { /* the warden tells; the process ends as one that was asked for too much */
+        uint8_t out[SPARK_FAILED_BYTES];
+        const size_t n = spark_put_failed(out, &(spark_failed_message){err, 0});
+        if (spark_ok(spark_wire_put(c->links[CELL_WARDEN].wire, SPARK_WIRE_BROKEN, 0, (spark_bytes){out, n}, (spark_bytes){0}, NULL)))
+            (void)!spark_ok(cell_flush(&c->links[CELL_WARDEN], NULL));
+        return 1;
+    }
+    s = spark_jail_serve_phase(spec, &err);
+    if (!spark_ok(s)) return cell_say(c, "cannot close its door", &err);
+    (void)!spark_ok(cell_greet(c, CELL_WARDEN));
+    cell_next_front(c);
+    return cell_loop(c);
+}
