@@ -14,6 +14,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "format/gguf.h"
+
 static spark_status socket_fail(int fd, const spark_listen *l, const char *what, spark_err *err)
 {
     const int why = errno;
@@ -170,39 +172,29 @@ spark_status spark_file_open(const char *path, bool secret, int *out, spark_err 
     return s;
 }
 
-/* The digits of "-00001-of-00003.gguf" at the end of a path; NULL if it has another end. */
-static char *files_split_number(char *path, uint32_t *count)
+/* How many files a model has whose first is named "...-00001-of-00003.gguf"; 1 for any other name. */
+static uint32_t files_count(const char *path)
 {
     static const char shape[] = "-00001-of-00000.gguf";
     const size_t len = strlen(path), n = sizeof shape - 1;
-    if (len < n || memcmp(path + len - n, "-00001-of-", 10) != 0 || strcmp(path + len - 5, ".gguf") != 0) return NULL;
+    if (len < n || memcmp(path + len - n, shape, 10) != 0 || strcmp(path + len - 5, ".gguf") != 0) return 1;
     char *end = NULL;
     const unsigned long c = strtoul(path + len - 10, &end, 10);
-    if (end != path + len - 5 || c < 1) return NULL;
-    *count = (uint32_t)c;
-    return path + len - n + 1;
+    return end == path + len - 5 && c >= 1 ? (uint32_t)c : 1;
 }
 
 spark_status spark_model_files_open(const char *path, int *fds, uint32_t cap, uint32_t *n, spark_err *err)
 {
-    uint32_t count = 1;
+    const uint32_t count = files_count(path);
+    spark_status s = SPARK_SUCCESS;
     *n = 0;
-    char *name = strdup(path);
-    SPARK_CHECK(name, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
-    char *digits = files_split_number(name, &count);
-    spark_status s = count <= cap ? SPARK_SUCCESS
-                                  : spark_fail(err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
-                                               "'%s' is split in %u files, of at most %u", path, count, cap);
+    SPARK_CHECK(count <= cap, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "'%s' is split in %u files, of at most %u", path, count, cap);
     for (uint32_t i = 0; i < count && spark_ok(s); i++) {
-        if (digits) {
-            char number[16];
-            snprintf(number, sizeof number, "%05u", i + 1);
-            memcpy(digits, number, 5);
-        }
-        s = spark_file_open(name, false, &fds[i], err);
+        char name[4096];
+        if (count > 1) s = spark_gguf_split_path(path, i, count, name, sizeof name, err);
+        if (spark_ok(s)) s = spark_file_open(count > 1 ? name : path, false, &fds[i], err);
         if (spark_ok(s)) (*n)++;
     }
-    free(name);
     for (; !spark_ok(s) && *n > 0; --*n) close(fds[*n - 1]);
     return s;
 }

@@ -1,0 +1,298 @@
+/* warden_cells.c - starting cells, and what comes back from them. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/pool.h"
+#include "serve/log.h"
+#include "serve/messages.h"
+#include "serve/sockets.h"
+#include "serve/warden_internal.h"
+
+uint64_t warden_backoff(uint64_t *backoff_ms, uint64_t ran_ms)
+{
+    if (ran_ms >= WARDEN_HEALTHY_MS) *backoff_ms = 0;
+    const uint64_t wait = *backoff_ms;
+    *backoff_ms = wait == 0 ? WARDEN_BACKOFF_MS : 2 * wait < WARDEN_BACKOFF_MAX_MS ? 2 * wait : WARDEN_BACKOFF_MAX_MS;
+    return spark_clock_ns() + wait * 1000000;
+}
+
+static spark_status stream_pair(int fds[2], spark_err *err)
+{
+    SPARK_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) == 0, err, SPARK_E_IO,
+                SPARK_ERR_NOWHERE, "cannot make a socket pair: %s", strerror(errno));
+    return SPARK_SUCCESS;
+}
+
+/* ---- The front ---- */
+
+spark_status warden_start_front(warden *w, spark_err *err)
+{
+    int pair[2];
+    SPARK_TRY(control_pair(pair, err));
+    const spark_jail_spec spec = {.role = SPARK_JAIL_FRONT,
+                                  .level = w->level,
+                                  .fds = &pair[1],
+                                  .n_fds = 1,
+                                  .n_threads = 1,
+                                  .max_files = w->config->max_connections + 256,
+                                  .uid = spark_jail_uid(w->cells_started++),
+                                  .name = "front"};
+    const spark_status s = spark_jail_start(&w->front, &spec, err);
+    close(pair[1]);
+    if (!spark_ok(s)) {
+        close(pair[0]);
+        return s;
+    }
+    w->control = pair[0];
+    w->front_alive = true;
+    w->front_started_ns = spark_clock_ns();
+    return warden_tell_all(w, err);
+}
+
+/* ---- Engines ---- */
+
+static warden_instance *instance_free(warden *w)
+{
+    for (uint32_t i = 0; i < WARDEN_INSTANCES; i++)
+        if (w->instances[i].state == INSTANCE_FREE) return &w->instances[i];
+    return NULL;
+}
+
+/* What the budget leaves for one more engine; 0 = there is no budget. UINT64_MAX would be too much to ask for. */
+static uint64_t warden_budget_left(const warden *w)
+{
+    uint64_t left = w->config->memory;
+    if (left == 0) return 0;
+    for (uint32_t i = 0; i < WARDEN_INSTANCES; i++)
+        if (w->instances[i].state != INSTANCE_FREE)
+            left = left > w->instances[i].planned ? left - w->instances[i].planned : 1;
+    return left > WARDEN_FRONT_BYTES ? left - WARDEN_FRONT_BYTES : 1;
+}
+
+static void instance_close(warden_instance *i)
+{
+    for (uint32_t k = 0; k < CELL_FRONT_LINKS; k++)
+        if (i->fronts[k] >= 0) close(i->fronts[k]);
+    if (i->link >= 0) close(i->link);
+    if (i->cell.pidfd >= 0) close(i->cell.pidfd);
+    spark_wire_destroy(&i->wire);
+    *i = (warden_instance){.state = INSTANCE_FREE};
+}
+
+typedef struct engine_fds {
+    int fd[SPARK_JAIL_MAX_FDS];
+    uint32_t n, n_files;
+} engine_fds;
+
+/* The descriptors of the cell: its ends of the links, then the files. Ours stay in the instance. */
+static spark_status engine_open_fds(warden_instance *i, const spark_config_model *m, engine_fds *f, spark_err *err)
+{
+    int pair[2];
+    SPARK_TRY(stream_pair(pair, err));
+    i->link = pair[0];
+    f->fd[f->n++] = pair[1];
+    for (uint32_t k = 0; k < CELL_FRONT_LINKS; k++) {
+        SPARK_TRY(stream_pair(pair, err));
+        i->fronts[k] = pair[0];
+        f->fd[f->n++] = pair[1];
+    }
+    if (!m->file) return SPARK_SUCCESS;
+    SPARK_TRY(spark_model_files_open(m->file, f->fd + f->n, SPARK_JAIL_MAX_FDS - f->n, &f->n_files, err));
+    SPARK_CHECK(fstat(f->fd[f->n], &i->file) == 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot examine '%s'", m->file);
+    f->n += f->n_files;
+    return SPARK_SUCCESS;
+}
+
+static spark_status engine_send_config(const warden *w, warden_instance *i, const engine_fds *f, spark_err *err)
+{
+    const spark_config_model *m = w->models[i->model].config;
+    static const uint32_t kinds[] = {SPARK_KV_TYPE_F16, SPARK_KV_TYPE_F32, SPARK_KV_TYPE_Q8_0}; /* choices of `kv` */
+    cell_config c;
+    cell_config_defaults(&c);
+    snprintf(c.name, sizeof c.name, "%s", m->name);
+    if (w->config->cpu) snprintf(c.cpu, sizeof c.cpu, "%s", w->config->cpu);
+    c.n_links = CELL_FRONT_LINKS;
+    c.n_files = f->n_files;
+    if (m->threads) c.n_threads = m->threads;
+    c.n_ctx = m->ctx;
+    c.n_running = m->parallel;
+    c.n_waiting = m->queue;
+    c.itl_target_us = (uint32_t)(w->config->itl_target * 1000);
+    c.kv = kinds[m->kv];
+    c.prefix_cache = m->prefix_cache;
+    c.max_memory = warden_budget_left(w);
+    char *text = cell_config_text(&c);
+    SPARK_CHECK(text, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
+    spark_status s = spark_wire_put(i->wire, SPARK_WIRE_CONFIG, 0, spark_bytes_of(text), (spark_bytes){0}, err);
+    free(text);
+    if (spark_ok(s)) s = spark_wire_write(i->wire, i->link, err); /* an empty socket takes it whole */
+    return s;
+}
+
+static spark_status engine_start(warden *w, warden_instance *i, engine_fds *f, spark_err *err)
+{
+    const spark_config_model *m = w->models[i->model].config;
+    char name[64];
+    SPARK_TRY(spark_wire_create(&i->wire, SPARK_WIRE_CLIENT, 1, false, err));
+    SPARK_TRY(engine_open_fds(i, m, f, err));
+    snprintf(name, sizeof name, "engine %.50s", m->name);
+    const spark_jail_spec spec = {.role = SPARK_JAIL_ENGINE,
+                                  .level = w->level,
+                                  .fds = f->fd,
+                                  .n_fds = f->n,
+                                  .n_threads = m->threads ? m->threads : spark_cpu_count(),
+                                  .uid = spark_jail_uid(i->cell_number),
+                                  .name = name};
+    SPARK_TRY(spark_jail_start(&i->cell, &spec, err));
+    return engine_send_config(w, i, f, err);
+}
+
+spark_status warden_start_engine(warden *w, uint32_t model, spark_err *err)
+{
+    warden_instance *i = instance_free(w);
+    warden_model *m = &w->models[model];
+    SPARK_CHECK(i, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "too many engines at once");
+    *i = (warden_instance){.model = model, .cell_number = w->cells_started++, .link = -1, .cell = {0, -1}, .started_ns = spark_clock_ns()};
+    for (uint32_t k = 0; k < CELL_FRONT_LINKS; k++) i->fronts[k] = -1;
+    engine_fds f = {0};
+    const spark_status s = engine_start(w, i, &f, err);
+    for (uint32_t k = 0; k < f.n; k++) close(f.fd[k]);
+    if (!spark_ok(s)) {
+        warden_kill_engine(i);
+        instance_close(i);
+        return s;
+    }
+    i->state = INSTANCE_LOADING;
+    if (m->current)
+        m->other = i;
+    else
+        m->current = i;
+    spark_log(SPARK_LOG_INFO, "engine_started", "model=%s pid=%d", m->config->name, (int)i->cell.pid);
+    return SPARK_SUCCESS;
+}
+
+void warden_drain_engine(warden_instance *i)
+{
+    i->state = INSTANCE_DRAINING;
+    (void)!spark_ok(spark_wire_put(i->wire, SPARK_WIRE_DRAIN, 0, (spark_bytes){0}, (spark_bytes){0}, NULL));
+    (void)!spark_ok(spark_wire_write(i->wire, i->link, NULL)); /* one that is gone will be reaped */
+}
+
+void warden_kill_engine(warden_instance *i)
+{
+    if (i->cell.pid > 0) kill(i->cell.pid, SIGKILL);
+}
+
+/* ---- What an engine says ---- */
+
+/* Another engine that nobody asked for lately makes room. False: there is none. */
+static bool warden_evict(warden *w, uint32_t for_model)
+{
+    warden_model *oldest = NULL;
+    for (uint32_t k = 0; k < w->config->n_models; k++) {
+        warden_model *m = &w->models[k];
+        if (k == for_model || !m->current || m->current->state != INSTANCE_READY || m->other) continue;
+        if (m->config->load == WARDEN_LOAD_AT_START) continue; /* the operator wants it there */
+        if (!oldest || m->used_ns < oldest->used_ns) oldest = m;
+    }
+    if (!oldest) return false;
+    spark_log(SPARK_LOG_INFO, "engine_evicted", "model=%s for=%s", oldest->config->name, w->models[for_model].config->name);
+    oldest->wanted = false;
+    warden_drain_engine(oldest->current);
+    return true;
+}
+
+static void engine_is_ready(warden *w, warden_instance *i, const uint8_t *payload)
+{
+    const cell_memory memory = cell_memory_get(payload);
+    warden_model *m = &w->models[i->model];
+    i->planned = memory.planned;
+    i->state = INSTANCE_READY;
+    m->backoff_ms = 0;
+    spark_log(SPARK_LOG_INFO, "model_ready", "model=%s ms=%.0f planned_mb=%.1f weights_mb=%.1f kv_mb=%.1f rest_mb=%.1f",
+              m->config->name, (double)(spark_clock_ns() - i->started_ns) / 1e6, (double)memory.planned / 1e6,
+              (double)memory.weights / 1e6, (double)memory.kv / 1e6, (double)memory.rest / 1e6);
+    if (m->other == i) { /* the front goes over to it, says so, and then the old one drains */
+        warden_instance *old = m->current;
+        m->current = i;
+        m->other = old;
+    }
+    warden_tell_model(w, i->model, NULL);
+}
+
+static void engine_is_broken(warden *w, warden_instance *i, spark_bytes payload)
+{
+    spark_failed_message f;
+    spark_err err = {0};
+    warden_model *m = &w->models[i->model];
+    if (!spark_ok(spark_get_failed(&f, payload, &err))) f.err = err;
+    i->state = INSTANCE_DRAINING; /* its process is about to end */
+    if (f.err.code == SPARK_E_MEMORY && m->current == i && warden_evict(w, i->model)) {
+        m->retry_ns = spark_clock_ns(); /* again, once the other has gone */
+        return;
+    }
+    spark_log(SPARK_LOG_ERROR, "model_failed", "model=%s why=%s", m->config->name, f.err.text);
+    m->retry_ns = warden_backoff(&m->backoff_ms, 0);
+    if (m->backoff_ms < WARDEN_BACKOFF_MAX_MS / 8) m->backoff_ms = WARDEN_BACKOFF_MAX_MS / 8; /* a file seldom mends itself */
+    if (m->config->load != WARDEN_LOAD_AT_START) m->wanted = false; /* until somebody asks again */
+    if (m->current == i) warden_tell_model(w, i->model, f.err.text);
+}
+
+void warden_read_engine(warden *w, warden_instance *i)
+{
+    spark_err err = {0};
+    bool closed = false, has = true;
+    spark_status s = spark_wire_read(i->wire, i->link, &closed, &err);
+    while (spark_ok(s) && has) {
+        spark_wire_frame f;
+        s = spark_wire_next(i->wire, &f, &has, &err);
+        if (!spark_ok(s) || !has) break;
+        if (f.type == SPARK_WIRE_READY) engine_is_ready(w, i, f.payload.ptr);
+        if (f.type == SPARK_WIRE_BROKEN) engine_is_broken(w, i, f.payload);
+    }
+    if (spark_ok(s) && !closed) return;
+    if (!spark_ok(s)) {
+        spark_log(SPARK_LOG_ERROR, "engine_link_broken", "model=%s why=%s", w->models[i->model].config->name, err.text);
+        warden_kill_engine(i);
+    }
+    close(i->link); /* the end of its process is seen by its pidfd */
+    i->link = -1;
+}
+
+static const char *status_text(int status, char buf[48])
+{
+    if (WIFSIGNALED(status))
+        snprintf(buf, 48, "signal %d", WTERMSIG(status));
+    else
+        snprintf(buf, 48, "exit %d", WEXITSTATUS(status));
+    return buf;
+}
+
+void warden_engine_ended(warden *w, warden_instance *i)
+{
+    int status = 0;
+    char how[48];
+    warden_model *m = &w->models[i->model];
+    if (i->link >= 0) warden_read_engine(w, i); /* its last words */
+    (void)waitpid(i->cell.pid, &status, 0);
+    const bool expected = i->state == INSTANCE_DRAINING;
+    const uint64_t ran_ms = (spark_clock_ns() - i->started_ns) / 1000000;
+    spark_log(expected ? SPARK_LOG_INFO : SPARK_LOG_ERROR, "engine_ended", "model=%s pid=%d how=%s", m->config->name,
+              (int)i->cell.pid, status_text(status, how));
+    const bool was_current = m->current == i;
+    if (was_current) {
+        m->current = m->other; /* a successor that loads still, or none */
+        m->other = NULL;
+    } else if (m->other == i) {
+        m->other = NULL;
+    }
+    instance_close(i);
+    if (was_current && !expected) m->retry_ns = warden_backoff(&m->backoff_ms, ran_ms);
+    if (was_current && (!m->current || m->current->state != INSTANCE_READY) && !(expected && m->retry_ns))
+        warden_tell_model(w, (uint32_t)(m - w->models), expected ? NULL : "the engine ended unexpectedly; it is being started again");
+}

@@ -1,0 +1,78 @@
+/* warden_internal.h - what the warden keeps: models, running engines (instances), the front. */
+#ifndef SPARK_SERVE_WARDEN_INTERNAL_H
+#define SPARK_SERVE_WARDEN_INTERNAL_H
+
+#include <sys/stat.h>
+
+#include "jail/jail.h"
+#include "serve/cell_config.h"
+#include "serve/control.h"
+#include "serve/warden.h"
+#include "serve/wire.h"
+
+enum {
+    WARDEN_INSTANCES = 2 * SPARK_MAX_SERVED, /* each model and its successor */
+    WARDEN_BACKOFF_MS = 100,
+    WARDEN_BACKOFF_MAX_MS = 30000,
+    WARDEN_HEALTHY_MS = 60000, /* who ran so long starts again at once */
+    WARDEN_FRONT_BYTES = 64 << 20, /* of the budget, for front and warden: connections come on top of its 30 MB */
+    WARDEN_LOAD_AT_START = 0, /* choice of the setting `load` */
+};
+
+typedef enum instance_state { INSTANCE_FREE, INSTANCE_LOADING, INSTANCE_READY, INSTANCE_DRAINING } instance_state;
+
+/* One engine cell. */
+typedef struct warden_instance {
+    instance_state state;
+    uint32_t model, cell_number;
+    spark_jail_cell cell;
+    int link;
+    spark_wire *wire;
+    int fronts[CELL_FRONT_LINKS]; /* our ends of its links to fronts; -1: handed out */
+    uint32_t next_front;
+    uint64_t planned, started_ns;
+    struct stat file;
+} warden_instance;
+
+typedef struct warden_model {
+    const spark_config_model *config;
+    warden_instance *current, *other; /* other: loads to take the place of current, or drains since that was done */
+    bool wanted;                     /* loaded at start, or a request waits for it */
+    uint64_t retry_ns, backoff_ms, used_ns;
+} warden_model;
+
+typedef struct warden {
+    spark_config *config;
+    spark_bytes minted_keys;
+    spark_jail_level level;
+    warden_model models[SPARK_MAX_SERVED];
+    warden_instance instances[WARDEN_INSTANCES];
+    int listeners[SPARK_MAX_SETTING_LIST];
+    uint32_t listener_bits[SPARK_MAX_SETTING_LIST], n_listeners;
+    bool front_alive, front_up, draining, drained, stop, announced;
+    spark_jail_cell front;
+    int control;
+    uint64_t front_retry_ns, front_backoff_ms, front_started_ns, drain_end_ns;
+    uint32_t cells_started;
+    char *jail_json;
+    int exit_code;
+} warden;
+
+/* warden_cells.c */
+SPARK_MUST_CHECK spark_status warden_start_front(warden *w, spark_err *err);
+/* Starts loading a model; E_MEMORY in the plan comes later, by its link. */
+SPARK_MUST_CHECK spark_status warden_start_engine(warden *w, uint32_t model, spark_err *err);
+void warden_read_engine(warden *w, warden_instance *i);  /* its link has something */
+void warden_engine_ended(warden *w, warden_instance *i); /* its process is gone */
+void warden_drain_engine(warden_instance *i);
+void warden_kill_engine(warden_instance *i);
+/* Tells the front how a model stands. */
+void warden_tell_model(warden *w, uint32_t model, const char *why);
+/* Milliseconds from now on the clock, backing off. */
+uint64_t warden_backoff(uint64_t *backoff_ms, uint64_t ran_ms);
+
+/* Everything that was told to the front at its start, told (again). */
+SPARK_MUST_CHECK spark_status warden_tell_all(warden *w, spark_err *err);
+SPARK_MUST_CHECK spark_status warden_tell_keys(warden *w, spark_err *err);
+
+#endif
