@@ -26,13 +26,14 @@ typedef struct spark_engine_parts {
 } spark_engine_parts;
 
 typedef struct spark_engine_options {
-    uint32_t n_ctx;         /* positions that one request may take */
-    uint32_t n_running;     /* requests that decode at once */
-    uint32_t n_waiting;     /* requests that may wait beside them */
-    uint32_t n_pages;       /* KV pages of 128 positions for all of them and the prefix cache; at least those of one n_ctx */
+    uint32_t n_ctx;     /* positions that one request may take */
+    uint32_t n_running; /* requests that decode at once */
+    uint32_t n_waiting; /* requests that may wait beside them */
+    uint32_t n_pages; /* KV pages of 128 positions for all of them and the prefix cache; at least those of one n_ctx */
     uint32_t waiting_tokens; /* prompt tokens that all waiting requests may hold together */
-    uint32_t n_batch;       /* rows of one pass at most */
-    uint32_t itl_target_us; /* a pass with decoding requests in it takes no more prompt than fits this time; 0 = n_batch rows */
+    uint32_t n_batch;        /* rows of one pass at most */
+    uint32_t
+        itl_target_us; /* a pass with decoding requests in it takes no more prompt than fits this time; 0 = n_batch rows */
     spark_kv_type kv_type;
     bool prefix_cache;
 } spark_engine_options;
@@ -50,7 +51,8 @@ typedef struct spark_request {
     uint64_t id;      /* the owner's name for it, of no other request alive */
     uint64_t tenant;  /* fair shares and the prefix cache are by tenant */
     int32_t priority; /* higher goes first; within one priority tenants share fairly. -1000 to 1000 */
-    uint64_t deadline_ns; /* on the clock of `parts`; 0 = none. Not done by then: FAILED with E_CANCELLED, code DEADLINE */
+    uint64_t
+        deadline_ns; /* on the clock of `parts`; 0 = none. Not done by then: FAILED with E_CANCELLED, code DEADLINE */
     const uint32_t *prompt; /* [n_prompt], at least 1; copied, as is all below */
     uint32_t n_prompt;
     uint32_t n_public; /* the first so many prompt tokens may be shared with every tenant (the operator said so) */
@@ -63,7 +65,8 @@ typedef struct spark_request {
  * E_ARGUMENT a parameter, a token outside the vocabulary, an id in use; E_CONTEXT prompt (+1) beyond n_ctx, or more pages than
  * there are; E_LIMIT the queue is full, by number or tokens: *retry_ms tells when to come again; E_REFUSED: it could not meet its deadline
  * (time to first token as measured until now). retry_ms may be NULL. */
-SPARK_MUST_CHECK spark_status spark_engine_submit(spark_engine *e, const spark_request *r, uint32_t *retry_ms, spark_err *err);
+SPARK_MUST_CHECK spark_status spark_engine_submit(spark_engine *e, const spark_request *r, uint32_t *retry_ms,
+                                                  spark_err *err);
 
 /* Ends a request wherever it is: its pages are free when the call returns; one event FINISHED (cancelled) comes. An
  * unknown id is no error: it may just have ended. */
@@ -71,20 +74,25 @@ void spark_engine_cancel(spark_engine *e, uint64_t id);
 /* A held request keeps its pages and computes nothing (its reader is slow). */
 void spark_engine_hold(spark_engine *e, uint64_t id, bool hold);
 
-typedef enum spark_event_kind { SPARK_EVENT_STARTED, SPARK_EVENT_PIECE, SPARK_EVENT_FINISHED, SPARK_EVENT_FAILED } spark_event_kind;
+typedef enum spark_event_kind {
+    SPARK_EVENT_STARTED,
+    SPARK_EVENT_PIECE,
+    SPARK_EVENT_FINISHED,
+    SPARK_EVENT_FAILED
+} spark_event_kind;
 
 typedef struct spark_event {
     uint64_t id;
     spark_event_kind kind;
     /* STARTED: its prompt is being computed; n_cached of n_prompt tokens came from the prefix cache */
     uint32_t n_prompt, n_cached;
-    spark_piece piece;  /* PIECE: as in spark.h; text and top are borrowed until the next step */
-    spark_finish finish; /* FINISHED */
-    bool stop_string;    /* FINISHED by stop: a stop string, and not the model's end token */
-    uint32_t which_stop; /* its index in the request */
-    uint32_t n_tokens;  /* FINISHED, FAILED: drawn */
+    spark_piece piece;                       /* PIECE: as in spark.h; text and top are borrowed until the next step */
+    spark_finish finish;                     /* FINISHED */
+    bool stop_string;                        /* FINISHED by stop: a stop string, and not the model's end token */
+    uint32_t which_stop;                     /* its index in the request */
+    uint32_t n_tokens;                       /* FINISHED, FAILED: drawn */
     uint64_t queue_ns, prompt_ns, decode_ns; /* FINISHED, FAILED: waiting, to the first token, from there to the end */
-    spark_err err;      /* FAILED: why; only this request is harmed */
+    spark_err err;                           /* FAILED: why; only this request is harmed */
 } spark_event;
 
 /* One pass over the rows that are due: decoding requests first, then prompts, in fair order; draws tokens; makes events.

@@ -23,14 +23,15 @@ typedef struct spark_ask {
     spark_bytes text;
     const uint32_t *ids;
     uint32_t n_ids;
-    bool add_special, parse_special; /* TEXT, TOKENIZE: BOS as the vocabulary asks; texts of special tokens become those tokens */
+    bool add_special,
+        parse_special; /* TEXT, TOKENIZE: BOS as the vocabulary asks; texts of special tokens become those tokens */
     bool echo;         /* TEXT, IDS: the prompt's own text comes first */
     bool cache;        /* may use and fill the prefix cache (default true) */
     bool random_seed;  /* the client gave none: the front filled generate.sampling.seed from the system */
     uint64_t tenant;   /* of the key; the front's, never the client's */
     int32_t priority;
-    uint32_t deadline_ms; /* from now; 0 = none */
-    uint32_t n_ctx;       /* a lower context than the engine's (Ollama's num_ctx); 0 = the engine's */
+    uint32_t deadline_ms;            /* from now; 0 = none */
+    uint32_t n_ctx;                  /* a lower context than the engine's (Ollama's num_ctx); 0 = the engine's */
     spark_generate_options generate; /* on_piece and ctx unused */
 } spark_ask;
 

@@ -35,7 +35,8 @@ void cell_config_defaults(cell_config *c)
 char *cell_config_text(const cell_config *c)
 {
     json_t *o = json_pack("{s:s, s:s}", "name", c->name, "cpu", c->cpu);
-#define CELL_SET(field, min, max) if (o) json_object_set_new(o, #field, json_integer((json_int_t)c->field));
+#define CELL_SET(field, min, max)                                                                                      \
+    if (o) json_object_set_new(o, #field, json_integer((json_int_t)c->field));
     CELL_NUMBERS(CELL_SET)
 #undef CELL_SET
     char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
@@ -43,7 +44,8 @@ char *cell_config_text(const cell_config *c)
     return text;
 }
 
-static spark_status config_number(const json_t *o, const char *name, int64_t min, int64_t max, int64_t *out, spark_err *err)
+static spark_status config_number(const json_t *o, const char *name, int64_t min, int64_t max, int64_t *out,
+                                  spark_err *err)
 {
     const json_t *v = json_object_get(o, name);
     SPARK_CHECK(json_is_integer(v) && json_integer_value(v) >= min && json_integer_value(v) <= max, err, SPARK_E_FORMAT,

@@ -13,9 +13,9 @@ enum { CELL_FRONT_LINKS = 8, CELL_NAME_MAX = 128 };
 /* Descriptors of an engine cell: 3 the warden; n_links for fronts, one after the other: when a front ends, the next link
  * serves the one that the warden starts instead; then the model's files in order. */
 typedef struct cell_config {
-    char name[CELL_NAME_MAX]; /* of the model, as clients call it */
-    char cpu[16];             /* highest CPU level; "" = the best */
-    uint32_t n_links, n_files; /* n_files 0: the embedded model */
+    char name[CELL_NAME_MAX];                                                /* of the model, as clients call it */
+    char cpu[16];                                                            /* highest CPU level; "" = the best */
+    uint32_t n_links, n_files;                                               /* n_files 0: the embedded model */
     uint32_t n_threads, n_ctx, n_running, n_waiting, n_batch, itl_target_us; /* n_ctx, n_batch 0: the model's default */
     uint64_t waiting_tokens;
     uint64_t max_memory; /* bytes for all that the cell takes; 0 = no budget */

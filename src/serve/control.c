@@ -10,7 +10,8 @@ spark_status control_pair(int fds[2], spark_err *err)
 {
     SPARK_CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) == 0, err, SPARK_E_IO,
                 SPARK_ERR_NOWHERE, "cannot make a socket pair: %s", strerror(errno));
-    const int room = 4 * CONTROL_TEXT_MAX; /* so that one message always fits; the system may grant less, and fail the send */
+    const int room =
+        4 * CONTROL_TEXT_MAX; /* so that one message always fits; the system may grant less, and fail the send */
     (void)setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     return SPARK_SUCCESS;
 }
@@ -49,7 +50,8 @@ static void control_take_fds(struct msghdr *h, control_message *out)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c; c = CMSG_NXTHDR(h, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-        out->n_fds = (uint32_t)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int)); /* the buffer has room for no more than the maximum */
+        out->n_fds = (uint32_t)((c->cmsg_len - CMSG_LEN(0)) /
+                                sizeof(int)); /* the buffer has room for no more than the maximum */
         memcpy(out->fds, CMSG_DATA(c), out->n_fds * sizeof(int));
     }
 }
@@ -61,7 +63,8 @@ spark_status control_receive(int fd, uint8_t *buf, control_message *out, bool *h
         uint8_t bytes[CMSG_SPACE(CONTROL_FDS_MAX * sizeof(int))];
     } rights;
     struct iovec part = {buf, CONTROL_HEAD + CONTROL_TEXT_MAX};
-    struct msghdr h = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = rights.bytes, .msg_controllen = sizeof rights.bytes};
+    struct msghdr h = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = rights.bytes, .msg_controllen = sizeof rights.bytes};
     *has = *closed = false;
     const ssize_t n = recvmsg(fd, &h, MSG_CMSG_CLOEXEC);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return SPARK_SUCCESS;

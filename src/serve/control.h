@@ -28,8 +28,18 @@ typedef enum control_kind {
     CONTROL_N_KINDS
 } control_kind;
 
-enum { CONTROL_LISTEN_UNIX = 1, CONTROL_LISTEN_TLS = 2, CONTROL_LISTEN_PROXY = 4, CONTROL_LISTEN_OPEN = 8 /* no key asked */ };
-typedef enum control_model_state { CONTROL_MODEL_ABSENT, CONTROL_MODEL_LOADING, CONTROL_MODEL_READY, CONTROL_MODEL_FAILED } control_model_state;
+enum {
+    CONTROL_LISTEN_UNIX = 1,
+    CONTROL_LISTEN_TLS = 2,
+    CONTROL_LISTEN_PROXY = 4,
+    CONTROL_LISTEN_OPEN = 8 /* no key asked */
+};
+typedef enum control_model_state {
+    CONTROL_MODEL_ABSENT,
+    CONTROL_MODEL_LOADING,
+    CONTROL_MODEL_READY,
+    CONTROL_MODEL_FAILED
+} control_model_state;
 
 enum { CONTROL_HEAD = 16, CONTROL_TEXT_MAX = 160 << 10, CONTROL_FDS_MAX = 4 };
 
@@ -48,6 +58,7 @@ SPARK_MUST_CHECK spark_status control_pair(int fds[2], spark_err *err);
 SPARK_MUST_CHECK spark_status control_send(int fd, const control_message *m, spark_err *err);
 /* Receives one message into buf (CONTROL_HEAD + CONTROL_TEXT_MAX); text is borrowed from it, fds are the caller's from now on. *has false:
  * none is there now; *closed: the other end is gone. */
-SPARK_MUST_CHECK spark_status control_receive(int fd, uint8_t *buf, control_message *out, bool *has, bool *closed, spark_err *err);
+SPARK_MUST_CHECK spark_status control_receive(int fd, uint8_t *buf, control_message *out, bool *has, bool *closed,
+                                              spark_err *err);
 
 #endif

@@ -97,7 +97,12 @@ typedef struct cell_plan {
     cell_memory memory;
 } cell_plan;
 
-static uint64_t cell_fixed_bytes(void) { return CELL_N_LINKS * (spark_wire_bytes(SPARK_WIRE_ENGINE, SPARK_WIRE_STREAMS) + SPARK_WIRE_STREAMS * sizeof(cell_stream)) + sizeof(engine_cell); }
+static uint64_t cell_fixed_bytes(void)
+{
+    return CELL_N_LINKS *
+               (spark_wire_bytes(SPARK_WIRE_ENGINE, SPARK_WIRE_STREAMS) + SPARK_WIRE_STREAMS * sizeof(cell_stream)) +
+           sizeof(engine_cell);
+}
 
 static spark_status cell_sum(const engine_cell *c, cell_plan *p, uint32_t n_pages, spark_err *err)
 {
@@ -127,10 +132,11 @@ static spark_status cell_fit(const engine_cell *c, cell_plan *p, spark_err *err)
     const uint64_t page = p->memory.kv / all + 1, over = p->memory.planned - budget, less = spark_div_up(over, page);
     const uint64_t n = less < all && all - less > one ? all - less : one;
     SPARK_TRY(cell_sum(c, p, (uint32_t)n, err));
-    SPARK_CHECK(p->memory.planned <= budget, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE,
-                "needs %.2f GiB (weights %.2f, keys and values of one context of %u %.2f, rest %.2f), the budget leaves %.2f",
-                (double)p->memory.planned / 1073741824, (double)p->memory.weights / 1073741824, p->engine.n_ctx,
-                (double)p->memory.kv / 1073741824, (double)p->memory.rest / 1073741824, (double)budget / 1073741824);
+    SPARK_CHECK(
+        p->memory.planned <= budget, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE,
+        "needs %.2f GiB (weights %.2f, keys and values of one context of %u %.2f, rest %.2f), the budget leaves %.2f",
+        (double)p->memory.planned / 1073741824, (double)p->memory.weights / 1073741824, p->engine.n_ctx,
+        (double)p->memory.kv / 1073741824, (double)p->memory.rest / 1073741824, (double)budget / 1073741824);
     return SPARK_SUCCESS;
 }
 
@@ -234,7 +240,8 @@ static void cell_drop_front(engine_cell *c)
     uint64_t stream;
     for (uint32_t slot = 0; spark_wire_next_open(l->wire, &slot, &stream);) {
         spark_engine_cancel(c->engine, cell_request_id(CELL_FRONT, stream));
-        for (spark_event e; spark_engine_event(c->engine, &e);) {} /* nobody is left to tell */
+        for (spark_event e; spark_engine_event(c->engine, &e);) {
+        } /* nobody is left to tell */
     }
     c->events_wait = false;
     close(l->fd);
@@ -349,7 +356,8 @@ int spark_engine_cell(const spark_jail_spec *spec)
     if (!spark_ok(s)) { /* the warden tells; the process ends as one that was asked for too much */
         uint8_t out[SPARK_FAILED_BYTES];
         const size_t n = spark_put_failed(out, &(spark_failed_message){err, 0});
-        if (spark_ok(spark_wire_put(c->links[CELL_WARDEN].wire, SPARK_WIRE_BROKEN, 0, (spark_bytes){out, n}, (spark_bytes){0}, NULL)))
+        if (spark_ok(spark_wire_put(c->links[CELL_WARDEN].wire, SPARK_WIRE_BROKEN, 0, (spark_bytes){out, n},
+                                    (spark_bytes){0}, NULL)))
             (void)!spark_ok(cell_flush(&c->links[CELL_WARDEN], NULL));
         return 1;
     }

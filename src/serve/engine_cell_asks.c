@@ -71,8 +71,8 @@ static spark_status ask_limit(const engine_cell *c, const spark_ask *a, size_t n
     return SPARK_SUCCESS;
 }
 
-static spark_status cell_generate(engine_cell *c, uint32_t link, uint64_t stream, const spark_ask *a, uint32_t *retry_ms,
-                                  spark_err *err)
+static spark_status cell_generate(engine_cell *c, uint32_t link, uint64_t stream, const spark_ask *a,
+                                  uint32_t *retry_ms, spark_err *err)
 {
     spark_ids ids = {0};
     SPARK_TRY(ask_ids(c, a, &ids, err));
@@ -152,7 +152,8 @@ static void cell_pass_piece(engine_cell *c, uint32_t link, uint64_t stream, cons
         m->top[i] = (spark_token_text){p->top[i].id, p->top[i].logprob, cell_token_text(c, p->top[i].id, buf[i])};
     const size_t head = spark_put_piece(c->piece_head, m);
     spark_wire *w = c->links[link].wire;
-    const spark_status s = spark_wire_put(w, SPARK_WIRE_PIECE, stream, (spark_bytes){c->piece_head, head}, m->text, NULL);
+    const spark_status s = spark_wire_put(w, SPARK_WIRE_PIECE, stream, (spark_bytes){c->piece_head, head}, m->text,
+                                          NULL);
     assert(spark_ok(s)); /* the caller saw room */
     (void)s;
     if (spark_wire_credit(w, stream) > 0) return;
@@ -193,7 +194,8 @@ static void cell_pass_event(engine_cell *c, const spark_event *e)
         s->n_cached = e->n_cached;
         spark_store_u32(started, e->n_prompt);
         spark_store_u32(started + 4, e->n_cached);
-        (void)!spark_ok(spark_wire_put(w, SPARK_WIRE_STARTED, stream, (spark_bytes){started, 8}, (spark_bytes){0}, NULL));
+        (void)!spark_ok(
+            spark_wire_put(w, SPARK_WIRE_STARTED, stream, (spark_bytes){started, 8}, (spark_bytes){0}, NULL));
         return;
     case SPARK_EVENT_PIECE: cell_pass_piece(c, link, stream, &e->piece); return;
     case SPARK_EVENT_FINISHED: cell_pass_end(c, link, stream, e); return;

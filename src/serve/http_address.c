@@ -36,7 +36,8 @@ http_address http_address_of(const struct sockaddr *a)
 
 void http_address_text(const http_address *a, char out[HTTP_ADDRESS_TEXT])
 {
-    if (a->len == 0 || !inet_ntop(a->len == 4 ? AF_INET : AF_INET6, a->bytes, out, HTTP_ADDRESS_TEXT)) memcpy(out, "unix", 5);
+    if (a->len == 0 || !inet_ntop(a->len == 4 ? AF_INET : AF_INET6, a->bytes, out, HTTP_ADDRESS_TEXT))
+        memcpy(out, "unix", 5);
 }
 
 enum { PROXY_HEAD = 16, PROXY_TCP4 = 12, PROXY_TCP6 = 36 };
@@ -47,7 +48,8 @@ static bool proxy_head_fits(spark_bytes in)
     static const uint8_t signature[12] = {'\r', '\n', '\r', '\n', 0, '\r', '\n', 'Q', 'U', 'I', 'T', '\n'};
     if (memcmp(in.ptr, signature, in.len < 12 ? in.len : 12) != 0) return false;
     if (in.len > 12 && in.ptr[12] != 0x20 && in.ptr[12] != 0x21) return false; /* version 2; LOCAL or PROXY */
-    if (in.len > 13 && in.ptr[13] != 0x11 && in.ptr[13] != 0x21 && !(in.ptr[13] == 0 && in.ptr[12] == 0x20)) return false;
+    if (in.len > 13 && in.ptr[13] != 0x11 && in.ptr[13] != 0x21 && !(in.ptr[13] == 0 && in.ptr[12] == 0x20))
+        return false;
     return true;
 }
 

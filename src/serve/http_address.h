@@ -7,7 +7,7 @@
 
 #include "base/bytes.h"
 
-#define HTTP_ADDRESS_TEXT 46u /* the longest IPv6 address and a NUL */
+#define HTTP_ADDRESS_TEXT 46u  /* the longest IPv6 address and a NUL */
 #define HTTP_PROXY_MAX    536u /* 16 bytes of head and 520 of addresses and TLVs; an ordinary header has 28 or 52 */
 
 typedef struct http_address {
@@ -20,8 +20,8 @@ http_address http_address_of(const struct sockaddr *a); /* AF_INET, AF_INET6; al
 void http_address_text(const http_address *a, char out[HTTP_ADDRESS_TEXT]);
 
 typedef enum http_proxy_result {
-    HTTP_PROXY_MORE,  /* more bytes are needed */
-    HTTP_PROXY_LOCAL, /* the proxy speaks for itself (a health check): the socket's address holds */
+    HTTP_PROXY_MORE,   /* more bytes are needed */
+    HTTP_PROXY_LOCAL,  /* the proxy speaks for itself (a health check): the socket's address holds */
     HTTP_PROXY_CLIENT, /* *client is filled */
     HTTP_PROXY_BAD
 } http_proxy_result;

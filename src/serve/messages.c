@@ -3,11 +3,10 @@
 
 #include <string.h>
 
-#include "base/utf8.h"
-
 static spark_status messages_end(const spark_cursor *c, spark_err *err)
 {
-    SPARK_CHECK(spark_cursor_left(c) == 0, err, SPARK_E_FORMAT, spark_cursor_pos(c), "bytes behind the end of a message");
+    SPARK_CHECK(spark_cursor_left(c) == 0, err, SPARK_E_FORMAT, spark_cursor_pos(c),
+                "bytes behind the end of a message");
     return SPARK_SUCCESS;
 }
 
@@ -72,8 +71,8 @@ spark_status spark_get_piece(spark_piece_message *out, spark_bytes in, spark_err
     SPARK_TRY(spark_cursor_u8(&c, &flags, err));
     SPARK_TRY(spark_cursor_u8(&c, &n_top, err));
     SPARK_TRY(spark_cursor_u16(&c, &zero, err));
-    SPARK_CHECK(flags <= 3 && zero == 0 && n_top <= SPARK_MAX_LOGPROBS && (flags & PIECE_HAS_LOGPROBS || n_top == 0), err,
-                SPARK_E_FORMAT, 0, "a piece with unknown flags");
+    SPARK_CHECK(flags <= 3 && zero == 0 && n_top <= SPARK_MAX_LOGPROBS && (flags & PIECE_HAS_LOGPROBS || n_top == 0),
+                err, SPARK_E_FORMAT, 0, "a piece with unknown flags");
     out->has_token = flags & PIECE_HAS_TOKEN;
     out->has_logprobs = flags & PIECE_HAS_LOGPROBS;
     out->token = (spark_token_text){0};
@@ -83,9 +82,8 @@ spark_status spark_get_piece(spark_piece_message *out, spark_bytes in, spark_err
         SPARK_TRY(spark_cursor_u32(&c, &out->token.id, err));
     for (; out->n_top < n_top; out->n_top++) SPARK_TRY(get_token(&c, &out->top[out->n_top], err));
     SPARK_TRY(spark_cursor_take(&c, spark_cursor_left(&c), &out->text, err));
-    SPARK_CHECK(out->text.len <= SPARK_MAX_TOKEN_BYTES + SPARK_MAX_STOP_BYTES &&
-                    spark_utf8_valid_prefix(out->text.ptr, out->text.len, out->text.len) == out->text.len,
-                err, SPARK_E_FORMAT, 4, "a piece whose text is too long, or no UTF-8");
+    SPARK_CHECK(out->text.len <= SPARK_MAX_TOKEN_BYTES + SPARK_MAX_STOP_BYTES, err, SPARK_E_FORMAT, 4,
+                "a piece whose text is too long");
     return SPARK_SUCCESS;
 }
 
@@ -164,9 +162,10 @@ spark_status spark_get_failed(spark_failed_message *out, spark_bytes in, spark_e
 /* ---- Statistics: every field as 64 bits, in the order of the struct ---- */
 
 #define MESSAGES_STATS(X)                                                                                              \
-    X(n_running) X(n_waiting) X(n_held) X(n_pages) X(n_pages_free) X(n_pages_cached) X(prompt_tokens) X(cached_tokens) \
-    X(generated_tokens) X(n_passes) X(n_rows) X(n_preempted) X(pass_ns) X(n_submitted) X(n_refused) X(n_finished)      \
-    X(n_cancelled) X(n_failed) X(wait_ms)
+    X(n_running)                                                                                                       \
+    X(n_waiting) X(n_held) X(n_pages) X(n_pages_free) X(n_pages_cached) X(prompt_tokens) X(cached_tokens)              \
+        X(generated_tokens) X(n_passes) X(n_rows) X(n_preempted) X(pass_ns) X(n_submitted) X(n_refused) X(n_finished)  \
+            X(n_cancelled) X(n_failed) X(wait_ms)
 
 void spark_put_stats(uint8_t out[SPARK_STATS_BYTES], const spark_engine_stats *s)
 {

@@ -119,14 +119,16 @@ spark_status spark_sockets_of_systemd(int *fds, uint32_t cap, uint32_t *n, spark
 {
     const uint32_t count = systemd_number("LISTEN_PID") == (uint32_t)getpid() ? systemd_number("LISTEN_FDS") : 0;
     *n = 0;
-    SPARK_CHECK(count <= cap, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "systemd passed %u sockets, of at most %u", count, cap);
+    SPARK_CHECK(count <= cap, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "systemd passed %u sockets, of at most %u", count,
+                cap);
     for (uint32_t i = 0; i < count; i++) {
         const int fd = SYSTEMD_FIRST_FD + (int)i;
         int listens = 0, type = 0;
         socklen_t len = sizeof listens, type_len = sizeof type;
         SPARK_CHECK(getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens &&
                         getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) == 0 && type == SOCK_STREAM,
-                    err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "descriptor %d of systemd is no listening stream socket", fd);
+                    err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "descriptor %d of systemd is no listening stream socket",
+                    fd);
         (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
         (void)fcntl(fd, F_SETFL, O_NONBLOCK);
         fds[(*n)++] = fd;
@@ -147,7 +149,8 @@ void spark_notify_systemd(const char *state)
     if (path[0] == '@') a.sun_path[0] = '\0'; /* the abstract namespace */
     const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return;
-    (void)!sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&a, len); /* nobody to tell if it fails */
+    (void)!sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&a,
+                  len); /* nobody to tell if it fails */
     close(fd);
 }
 
@@ -163,8 +166,8 @@ spark_status spark_file_open(const char *path, bool secret, int *out, spark_err 
         s = spark_fail(err, SPARK_E_IO, SPARK_ERR_NOWHERE, "'%s' is not a regular file", path);
     else if (secret && (st.st_mode & 077 || (st.st_uid != geteuid() && st.st_uid != 0)))
         s = spark_fail(err, SPARK_E_REFUSED, SPARK_ERR_NOWHERE,
-                       "'%s' holds secrets, but others than its owner may read or write it (mode %04o); chmod 600 it", path,
-                       (unsigned)(st.st_mode & 07777));
+                       "'%s' holds secrets, but others than its owner may read or write it (mode %04o); chmod 600 it",
+                       path, (unsigned)(st.st_mode & 07777));
     if (spark_ok(s))
         *out = fd;
     else
@@ -188,7 +191,8 @@ spark_status spark_model_files_open(const char *path, int *fds, uint32_t cap, ui
     const uint32_t count = files_count(path);
     spark_status s = SPARK_SUCCESS;
     *n = 0;
-    SPARK_CHECK(count <= cap, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "'%s' is split in %u files, of at most %u", path, count, cap);
+    SPARK_CHECK(count <= cap, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "'%s' is split in %u files, of at most %u", path,
+                count, cap);
     for (uint32_t i = 0; i < count && spark_ok(s); i++) {
         char name[4096];
         if (count > 1) s = spark_gguf_split_path(path, i, count, name, sizeof name, err);

@@ -105,12 +105,14 @@ spark_status warden_tell_all(warden *w, spark_err *err)
     SPARK_TRY(spark_config_write(w->config, &text, err));
     (void)!spark_ok(tell(w, &(control_message){.kind = CONTROL_SETTINGS, .text = spark_bytes_of(text)}));
     free(text);
-    if (w->jail_json) (void)!spark_ok(tell(w, &(control_message){.kind = CONTROL_JAIL, .text = spark_bytes_of(w->jail_json)}));
+    if (w->jail_json)
+        (void)!spark_ok(tell(w, &(control_message){.kind = CONTROL_JAIL, .text = spark_bytes_of(w->jail_json)}));
     SPARK_TRY(warden_tell_keys(w, err));
     SPARK_TRY(tell_tls(w, err));
     for (uint32_t i = 0; i < w->n_listeners; i++)
-        (void)!spark_ok(tell(w, &(control_message){
-                                    .kind = CONTROL_LISTEN, .arg = w->listener_bits[i], .fds = {w->listeners[i]}, .n_fds = 1}));
+        (void)!spark_ok(
+            tell(w, &(control_message){
+                        .kind = CONTROL_LISTEN, .arg = w->listener_bits[i], .fds = {w->listeners[i]}, .n_fds = 1}));
     for (uint32_t k = 0; k < w->config->n_models; k++) warden_tell_model(w, k, NULL);
     (void)!spark_ok(tell(w, &(control_message){.kind = CONTROL_GO}));
     return SPARK_SUCCESS;
@@ -120,7 +122,8 @@ spark_status warden_tell_all(warden *w, spark_err *err)
 
 static spark_status add_listener(warden *w, int fd, uint32_t bits, spark_err *err)
 {
-    SPARK_CHECK(w->n_listeners < SPARK_MAX_SETTING_LIST, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "more than %u sockets to listen on", SPARK_MAX_SETTING_LIST);
+    SPARK_CHECK(w->n_listeners < SPARK_MAX_SETTING_LIST, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
+                "more than %u sockets to listen on", SPARK_MAX_SETTING_LIST);
     w->listeners[w->n_listeners] = fd;
     w->listener_bits[w->n_listeners++] = bits;
     return SPARK_SUCCESS;
@@ -129,7 +132,8 @@ static spark_status add_listener(warden *w, int fd, uint32_t bits, spark_err *er
 static uint32_t listen_bits(const spark_config *c, const spark_listen *l)
 {
     if (l->path) return CONTROL_LISTEN_UNIX | (c->keys ? 0 : CONTROL_LISTEN_OPEN);
-    return (c->tls_cert && c->tls != WARDEN_TLS_OFF ? CONTROL_LISTEN_TLS : 0) | (c->proxies.n && !l->loopback ? CONTROL_LISTEN_PROXY : 0) |
+    return (c->tls_cert && c->tls != WARDEN_TLS_OFF ? CONTROL_LISTEN_TLS : 0) |
+           (c->proxies.n && !l->loopback ? CONTROL_LISTEN_PROXY : 0) |
            (c->no_auth && l->loopback ? CONTROL_LISTEN_OPEN : 0);
 }
 
@@ -138,7 +142,8 @@ static spark_status warden_listen(warden *w, spark_err *err)
     int fds[SPARK_MAX_SETTING_LIST];
     uint32_t n = 0;
     SPARK_TRY(spark_sockets_of_systemd(fds, SPARK_MAX_SETTING_LIST, &n, err));
-    for (uint32_t i = 0; i < n; i++) SPARK_TRY(add_listener(w, fds[i], w->config->tls_cert ? CONTROL_LISTEN_TLS : 0, err));
+    for (uint32_t i = 0; i < n; i++)
+        SPARK_TRY(add_listener(w, fds[i], w->config->tls_cert ? CONTROL_LISTEN_TLS : 0, err));
     if (n) return SPARK_SUCCESS; /* systemd says where */
     for (uint32_t i = 0; i < w->config->listen.n; i++) {
         spark_listen *l = &w->config->listens[i];
@@ -161,7 +166,8 @@ static void warden_stop_listening(warden *w)
 
 static void front_says(warden *w, const control_message *m)
 {
-    const bool names_model = m->kind == CONTROL_LOAD || m->kind == CONTROL_UNLOAD || m->kind == CONTROL_SWITCHED || m->kind == CONTROL_USED;
+    const bool names_model = m->kind == CONTROL_LOAD || m->kind == CONTROL_UNLOAD || m->kind == CONTROL_SWITCHED ||
+                             m->kind == CONTROL_USED;
     if (names_model && m->arg >= w->config->n_models) {
         spark_log(SPARK_LOG_ERROR, "front_link", "why=a model that does not exist");
         kill(w->front.pid, SIGKILL);
@@ -172,7 +178,8 @@ static void front_says(warden *w, const control_message *m)
     if (m->kind == CONTROL_DRAINED) w->drained = true;
     if (m->kind == CONTROL_LOAD) model->wanted = true;
     if (m->kind == CONTROL_LOAD || m->kind == CONTROL_USED) model->used_ns = spark_clock_ns();
-    if (m->kind == CONTROL_SWITCHED && model->other && model->other->state == INSTANCE_READY) warden_drain_engine(model->other);
+    if (m->kind == CONTROL_SWITCHED && model->other && model->other->state == INSTANCE_READY)
+        warden_drain_engine(model->other);
     if (m->kind != CONTROL_UNLOAD || model->config->load == WARDEN_LOAD_AT_START || !model->current) return;
     model->wanted = false;
     if (model->current->state == INSTANCE_READY) warden_drain_engine(model->current);
@@ -223,7 +230,8 @@ static void warden_reload(warden *w)
 {
     spark_err err = {0};
     spark_notify_systemd("RELOADING=1");
-    if (!spark_ok(warden_tell_keys(w, &err))) spark_log(SPARK_LOG_ERROR, "reload_keys", "why=%s; the old keys stay", err.text);
+    if (!spark_ok(warden_tell_keys(w, &err)))
+        spark_log(SPARK_LOG_ERROR, "reload_keys", "why=%s; the old keys stay", err.text);
     for (uint32_t k = 0; k < w->config->n_models; k++) {
         warden_model *m = &w->models[k];
         struct stat now;
@@ -375,7 +383,8 @@ static void warden_end(warden *w)
     if (w->front_alive) kill(w->front.pid, SIGKILL);
     for (uint32_t i = 0; i < WARDEN_INSTANCES; i++)
         if (w->instances[i].state != INSTANCE_FREE) warden_kill_engine(&w->instances[i]);
-    while (waitpid(-1, NULL, 0) > 0) {}
+    while (waitpid(-1, NULL, 0) > 0) {
+    }
     warden_stop_listening(w);
     free(w->jail_json);
 }

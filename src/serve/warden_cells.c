@@ -157,7 +157,8 @@ spark_status warden_start_engine(warden *w, uint32_t model, spark_err *err)
     warden_instance *i = instance_free(w);
     warden_model *m = &w->models[model];
     SPARK_CHECK(i, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "too many engines at once");
-    *i = (warden_instance){.model = model, .cell_number = w->cells_started++, .link = -1, .cell = {0, -1}, .started_ns = spark_clock_ns()};
+    *i = (warden_instance){
+        .model = model, .cell_number = w->cells_started++, .link = -1, .cell = {0, -1}, .started_ns = spark_clock_ns()};
     for (uint32_t k = 0; k < CELL_FRONT_LINKS; k++) i->fronts[k] = -1;
     engine_fds f = {0};
     const spark_status s = engine_start(w, i, &f, err);
@@ -201,7 +202,8 @@ static bool warden_evict(warden *w, uint32_t for_model)
         if (!oldest || m->used_ns < oldest->used_ns) oldest = m;
     }
     if (!oldest) return false;
-    spark_log(SPARK_LOG_INFO, "engine_evicted", "model=%s for=%s", oldest->config->name, w->models[for_model].config->name);
+    spark_log(SPARK_LOG_INFO, "engine_evicted", "model=%s for=%s", oldest->config->name,
+              w->models[for_model].config->name);
     oldest->wanted = false;
     warden_drain_engine(oldest->current);
     return true;
@@ -238,7 +240,8 @@ static void engine_is_broken(warden *w, warden_instance *i, spark_bytes payload)
     }
     spark_log(SPARK_LOG_ERROR, "model_failed", "model=%s why=%s", m->config->name, f.err.text);
     m->retry_ns = warden_backoff(&m->backoff_ms, 0);
-    if (m->backoff_ms < WARDEN_BACKOFF_MAX_MS / 8) m->backoff_ms = WARDEN_BACKOFF_MAX_MS / 8; /* a file seldom mends itself */
+    if (m->backoff_ms < WARDEN_BACKOFF_MAX_MS / 8)
+        m->backoff_ms = WARDEN_BACKOFF_MAX_MS / 8;                  /* a file seldom mends itself */
     if (m->config->load != WARDEN_LOAD_AT_START) m->wanted = false; /* until somebody asks again */
     if (m->current == i) warden_tell_model(w, i->model, f.err.text);
 }
@@ -294,5 +297,6 @@ void warden_engine_ended(warden *w, warden_instance *i)
     instance_close(i);
     if (was_current && !expected) m->retry_ns = warden_backoff(&m->backoff_ms, ran_ms);
     if (was_current && (!m->current || m->current->state != INSTANCE_READY) && !(expected && m->retry_ns))
-        warden_tell_model(w, (uint32_t)(m - w->models), expected ? NULL : "the engine ended unexpectedly; it is being started again");
+        warden_tell_model(w, (uint32_t)(m - w->models),
+                          expected ? NULL : "the engine ended unexpectedly; it is being started again");
 }

@@ -14,9 +14,9 @@ enum {
     WARDEN_INSTANCES = 2 * SPARK_MAX_SERVED, /* each model and its successor */
     WARDEN_BACKOFF_MS = 100,
     WARDEN_BACKOFF_MAX_MS = 30000,
-    WARDEN_HEALTHY_MS = 60000, /* who ran so long starts again at once */
+    WARDEN_HEALTHY_MS = 60000,     /* who ran so long starts again at once */
     WARDEN_FRONT_BYTES = 64 << 20, /* of the budget, for front and warden: connections come on top of its 30 MB */
-    WARDEN_LOAD_AT_START = 0, /* choice of the setting `load` */
+    WARDEN_LOAD_AT_START = 0,      /* choice of the setting `load` */
 };
 
 typedef enum instance_state { INSTANCE_FREE, INSTANCE_LOADING, INSTANCE_READY, INSTANCE_DRAINING } instance_state;
@@ -37,7 +37,7 @@ typedef struct warden_instance {
 typedef struct warden_model {
     const spark_config_model *config;
     warden_instance *current, *other; /* other: loads to take the place of current, or drains since that was done */
-    bool wanted;                     /* loaded at start, or a request waits for it */
+    bool wanted;                      /* loaded at start, or a request waits for it */
     uint64_t retry_ns, backoff_ms, used_ns;
 } warden_model;
 

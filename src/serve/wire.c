@@ -52,14 +52,18 @@ static size_t wire_cap(spark_wire_side reader)
     return reader == SPARK_WIRE_ENGINE ? 2 * (SPARK_WIRE_ASK_MAX + SPARK_WIRE_HEAD) : SPARK_WIRE_ASK_MAX + WIRE_SMALL;
 }
 
-static spark_wire_side wire_other(spark_wire_side s) { return s == SPARK_WIRE_CLIENT ? SPARK_WIRE_ENGINE : SPARK_WIRE_CLIENT; }
+static spark_wire_side wire_other(spark_wire_side s)
+{
+    return s == SPARK_WIRE_CLIENT ? SPARK_WIRE_ENGINE : SPARK_WIRE_CLIENT;
+}
 
 size_t spark_wire_bytes(spark_wire_side side, uint32_t n_streams)
 {
     return sizeof(spark_wire) + n_streams * sizeof(wire_stream) + wire_cap(side) + wire_cap(wire_other(side));
 }
 
-spark_status spark_wire_create(spark_wire **out, spark_wire_side side, uint32_t n_streams, bool configured, spark_err *err)
+spark_status spark_wire_create(spark_wire **out, spark_wire_side side, uint32_t n_streams, bool configured,
+                               spark_err *err)
 {
     assert(n_streams >= 1 && n_streams <= SPARK_WIRE_STREAMS);
     spark_wire *w = calloc(1, sizeof *w);
@@ -191,7 +195,8 @@ static const char *wire_judge(const spark_wire *w, const spark_wire_frame *f, bo
     case SPARK_WIRE_LINK_ANY: return f->stream != 0 ? "names a stream" : NULL;
     case SPARK_WIRE_LINK_NEW: return f->stream != 0 || w->link != LINK_IS_NEW ? "came again" : NULL;
     case SPARK_WIRE_LINK_CONFIGURED: return f->stream != 0 || w->link != LINK_IS_CONFIGURED ? "came out of turn" : NULL;
-    case SPARK_WIRE_LINK_READY: return f->stream != 0 || w->link != LINK_IS_READY ? "came before the link was ready" : NULL;
+    case SPARK_WIRE_LINK_READY:
+        return f->stream != 0 || w->link != LINK_IS_READY ? "came before the link was ready" : NULL;
     case SPARK_WIRE_STREAM_NEW:
         if (w->link != LINK_IS_READY) return "came before the link was ready";
         if (!s) return "names a stream beyond the limit";

@@ -34,30 +34,31 @@ typedef enum spark_wire_when {
 } spark_wire_when;
 
 enum {
-    SPARK_WIRE_STREAMS = 4096,      /* open at once on one link, at most */
+    SPARK_WIRE_STREAMS = 4096,          /* open at once on one link, at most */
     SPARK_WIRE_FIRST_CREDIT = 64 << 10, /* bytes that a new stream may be sent */
-    SPARK_WIRE_HEAD = 16,           /* bytes before a payload */
-    SPARK_WIRE_ASK_MAX = 4 << 20,   /* one request: the longest context in use takes about 1 MiB of text */
-    SPARK_WIRE_PIECE_MAX = 132 << 10, /* a token of 64 KiB, and the texts of 64 logprobs */
+    SPARK_WIRE_HEAD = 16,               /* bytes before a payload */
+    SPARK_WIRE_ASK_MAX = 4 << 20,       /* one request: the longest context in use takes about 1 MiB of text */
+    SPARK_WIRE_PIECE_MAX = 132 << 10,   /* a token of 64 KiB, and the texts of 64 logprobs */
     SPARK_WIRE_OVERDRAFT = 2 * SPARK_WIRE_PIECE_MAX, /* what one step of the engine may add once credit is used up */
 };
 
 /* name, sender, when, least and largest payload */
 #define SPARK_WIRE_FRAMES(X)                                                                                           \
-    X(CONFIG, CLIENT, LINK_NEW, 2, 64 << 10)        /* what to open and how, JSON */                                   \
-    X(PROGRESS, ENGINE, LINK_CONFIGURED, 16, 16)    /* bytes of weights loaded, and of all */                          \
-    X(READY, ENGINE, LINK_CONFIGURED, 32, 4 << 20)  /* memory, and the model described; the link is open for streams */ \
-    X(BROKEN, ENGINE, LINK_ANY, 16, 1024)           /* the model cannot be served, and why; nothing follows */         \
-    X(DRAIN, CLIENT, LINK_ANY, 0, 0)                /* finish what runs, take no more, exit */                         \
-    X(STATS, ENGINE, LINK_READY, 160, 160)          /* gauges, after a step, at most every 100 ms */                   \
+    X(CONFIG, CLIENT, LINK_NEW, 2, 64 << 10)       /* what to open and how, JSON */                                    \
+    X(PROGRESS, ENGINE, LINK_CONFIGURED, 16, 16)   /* bytes of weights loaded, and of all */                           \
+    X(READY, ENGINE, LINK_CONFIGURED, 32, 4 << 20) /* memory, and the model described; the link is open for streams */ \
+    X(BROKEN, ENGINE, LINK_ANY, 16, 1024)          /* the model cannot be served, and why; nothing follows */          \
+    X(DRAIN, CLIENT, LINK_ANY, 0, 0)               /* finish what runs, take no more, exit */                          \
+    X(STATS, ENGINE, LINK_READY, 160, 160)         /* gauges, after a step, at most every 100 ms */                    \
     X(ASK, CLIENT, STREAM_NEW, 8, SPARK_WIRE_ASK_MAX)                                                                  \
     X(CANCEL, CLIENT, STREAM_OPEN, 0, 0)                                                                               \
-    X(CREDIT, CLIENT, STREAM_OPEN, 4, 4)            /* so many bytes more */                                           \
+    X(CREDIT, CLIENT, STREAM_OPEN, 4, 4) /* so many bytes more */                                                      \
     X(STARTED, ENGINE, STREAM_OPEN, 8, 8)                                                                              \
     X(PIECE, ENGINE, STREAM_OPEN, 4, SPARK_WIRE_PIECE_MAX)                                                             \
-    X(DATA, ENGINE, STREAM_OPEN, 0, SPARK_WIRE_ASK_MAX) /* an answer that is not generated: text, or ids; once, needs no credit */ \
-    X(FINISHED, ENGINE, STREAM_OPEN, 40, 40)        /* closes the stream */                                            \
-    X(FAILED, ENGINE, STREAM_OPEN, 16, 1024)        /* closes it: why */
+    X(DATA, ENGINE, STREAM_OPEN, 0,                                                                                    \
+      SPARK_WIRE_ASK_MAX) /* an answer that is not generated: text, or ids; once, needs no credit */                   \
+    X(FINISHED, ENGINE, STREAM_OPEN, 40, 40) /* closes the stream */                                                   \
+    X(FAILED, ENGINE, STREAM_OPEN, 16, 1024) /* closes it: why */
 
 typedef enum spark_wire_type {
 #define SPARK_WIRE_ENUM(name, from, when, min, max) SPARK_WIRE_##name,
@@ -76,7 +77,7 @@ typedef struct spark_wire_frame {
  * knows its configuration from the first and begins with READY. */
 SPARK_MUST_CHECK spark_status spark_wire_create(spark_wire **out, spark_wire_side side, uint32_t n_streams,
                                                 bool configured, spark_err *err);
-void spark_wire_reset(spark_wire *w); /* as created, for another link */
+void spark_wire_reset(spark_wire *w);                              /* as created, for another link */
 size_t spark_wire_bytes(spark_wire_side side, uint32_t n_streams); /* that create takes, for the plan */
 void spark_wire_destroy(spark_wire **w);
 
@@ -103,8 +104,8 @@ size_t spark_wire_room(const spark_wire *w);    /* payload bytes that put takes 
 size_t spark_wire_pending(const spark_wire *w); /* bytes that wait to be written */
 /* Writes once as much as a non-blocking descriptor takes. E_IO: the other end is gone. */
 SPARK_MUST_CHECK spark_status spark_wire_write(spark_wire *w, int fd, spark_err *err);
-spark_bytes spark_wire_peek(const spark_wire *w);     /* what waits, in one run (tests) */
-void spark_wire_wrote(spark_wire *w, size_t n);       /* so much of it is gone */
+spark_bytes spark_wire_peek(const spark_wire *w); /* what waits, in one run (tests) */
+void spark_wire_wrote(spark_wire *w, size_t n);   /* so much of it is gone */
 
 /* ---- Streams ---- */
 
