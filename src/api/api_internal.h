@@ -63,6 +63,28 @@ SPARK_MUST_CHECK spark_status spark__model_open_fds(spark_model **out, const int
                                                     const spark_model_options *o, spark_err *err);
 const spark_gguf *spark__model_gguf(const spark_model *m); /* keys, and tensors if they could be read; may be NULL */
 
+/* ---- Text without a heap, for cells (src/api/text.c) ----
+ * After `ready` an engine cell allocates nothing. These work wholly in `scratch`, an arena within planned memory, and leave
+ * their results there, valid until its owner resets it (also after an error). What does not fit is E_LIMIT, told with the
+ * maximum. Results equal those of spark_model_chat, _tokenize and _detokenize. */
+
+/* Before the last door closes, once: from then on jansson lives in the scratch of the call (text/json_heap.h), and the time
+ * zone has been read, with all its names. After it no other JSON may be parsed in this process but between
+ * spark_json_heap_use(arena) and spark_json_heap_use(NULL). */
+void api_text_prepare_cell(void);
+
+/* `vars`: as for spark_model_chat. text gets the rendering, not NUL-terminated; may be NULL. */
+SPARK_MUST_CHECK spark_status api_chat_ids(const spark_model *m, spark_bytes vars, spark_arena *scratch, spark_ids *ids,
+                                           spark_text *text, spark_err *err);
+SPARK_MUST_CHECK spark_status api_text_ids(const spark_model *m, spark_bytes text, unsigned flags, spark_arena *scratch,
+                                           spark_ids *ids, spark_err *err); /* flags: SPARK_TOKENIZE_... */
+SPARK_MUST_CHECK spark_status api_detokenize(const spark_model *m, const uint32_t *ids, size_t n, spark_arena *scratch,
+                                             spark_text *text, spark_err *err);
+
+/* Bytes that the scratch of these three needs: for any text of max_text bytes, for a chat of max_text bytes of JSON, and for
+ * n_ctx ids. What that covers, and what not, stands at its definition. At most SPARK_MAX_TEXT_SCRATCH. */
+size_t api_text_scratch_bytes(const spark_model *m, uint32_t n_ctx, size_t max_text);
+
 /* Bytes that a session takes beside net, keys and values: tokens, rows, and what one generation needs for stop strings and
  * logprobs. The last is reserved when the session is made, so generating allocates nothing (law 2). */
 #define API_GENERATE_BYTES                                                                                             \

@@ -20,6 +20,8 @@
 #define SPARK_MAX_VOCAB       (4u << 20) /* tokens; the largest in use are near 262144 */
 #define SPARK_MAX_TOKEN_BYTES 65536u     /* one vocabulary entry */
 #define SPARK_MAX_TEXT        (1u << 30) /* bytes of one text to tokenize */
+#define SPARK_MAX_TEXT_SCRATCH                                                                                         \
+    ((size_t)1 << 30) /* bytes that a cell plans for the text of a request: some 10 MB of JSON */
 
 /* Model shapes: far above what exists, small enough that products of three stay in 64 bits */
 #define SPARK_MAX_LAYERS   1024u

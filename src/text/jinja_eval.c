@@ -38,7 +38,7 @@ spark_status spark__j_alloc(j_ctx *j, size_t count, size_t size, void **out)
     const spark_status s = spark_arena_alloc(j->a, count, size, _Alignof(max_align_t), out, NULL);
     if (spark_ok(s)) return s;
     if (s.code == SPARK_E_MEMORY) return spark__j_fail(j, s.code, "no memory for the template's values");
-    return spark__j_fail(j, SPARK_E_LIMIT, "values need more than %u bytes", SPARK_MAX_TEMPLATE_MEMORY);
+    return spark__j_fail(j, SPARK_E_LIMIT, "values need more than %zu bytes", spark_arena_max(j->a));
 }
 
 /* ---- calls ------------------------------------------------------------------------------------------------------- */

@@ -166,7 +166,7 @@ static spark_status dict_index(j_ctx *j, j_dict *d)
 {
     if (d->cap > UINT32_MAX) return spark__j_fail(j, SPARK_E_LIMIT, "dict is too large");
     if (spark_strmap_create(&d->index, (uint32_t)d->cap, j->a, NULL).code != SPARK_OK)
-        return spark__j_fail(j, SPARK_E_LIMIT, "values need more than %u bytes", SPARK_MAX_TEMPLATE_MEMORY);
+        return spark__j_fail(j, SPARK_E_LIMIT, "values need more than %zu bytes", spark_arena_max(j->a));
     for (size_t i = 0; i < d->n; i++)
         if (d->pairs[i].key.type == J_STR)
             (void)spark_strmap_put(d->index, spark__j_bytes(d->pairs[i].key.u.s), (uint32_t)i);

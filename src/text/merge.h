@@ -5,9 +5,8 @@
 #ifndef SPARK_TEXT_MERGE_H
 #define SPARK_TEXT_MERGE_H
 
-#include <stdlib.h>
-
 #include "base/bytes.h"
+#include "text/buffers.h"
 
 #define SPARK__NO_RANK      UINT32_MAX /* this pair does not merge */
 #define SPARK__MERGE_FAN    16u
@@ -22,8 +21,9 @@ typedef struct spark__symbol {
 
 typedef struct spark__merger {
     spark__symbol *symbols; /* [n + 1]: the last one only tells where the word ends */
-    uint32_t *tree;         /* levels of minima, leaves first, each padded to the fan */
+    uint32_t *tree;         /* levels of minima, leaves first, each padded to the fan; behind the symbols */
     size_t cap;
+    spark_arena *arena; /* NULL = heap */
     uint32_t n;
     uint32_t *level[SPARK__MERGE_LEVELS];
     uint32_t n_levels;
@@ -33,25 +33,30 @@ typedef struct spark__merger {
 typedef uint32_t spark__merge_pair(const void *ctx, const spark__merger *m, uint32_t left, uint32_t right,
                                    uint32_t *made);
 
+SPARK_INLINE size_t spark__merger_bytes(size_t cap)
+{
+    if (cap == 0) return 0;
+    return (cap + 1) * sizeof(spark__symbol) +
+           (cap + cap / 8 + SPARK__MERGE_FAN * SPARK__MERGE_LEVELS) * sizeof(uint32_t);
+}
+
 /* Makes room for n symbols; what is there is lost. */
 static inline spark_status spark__merger_reserve(spark__merger *m, size_t n, spark_err *err)
 {
     if (n <= m->cap) return SPARK_SUCCESS;
     SPARK_CHECK(n < UINT32_MAX, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "a word of %zu symbols is too long", n);
     const size_t cap = n < 256 ? 256 : n + n / 4; /* generous for short words, near the need for huge ones */
-    free(m->symbols);
-    free(m->tree);
-    m->symbols = malloc((cap + 1) * sizeof *m->symbols);
-    m->tree = malloc((cap + cap / 8 + SPARK__MERGE_FAN * SPARK__MERGE_LEVELS) * sizeof *m->tree);
-    m->cap = m->symbols && m->tree ? cap : 0;
-    SPARK_CHECK(m->cap, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory to merge a word of %zu symbols", n);
+    void *block = m->symbols;
+    SPARK_TRY(spark__buffer_resize(m->arena, &block, spark__merger_bytes(m->cap), spark__merger_bytes(cap), err));
+    m->symbols = block;
+    m->cap = cap;
+    m->tree = (uint32_t *)(m->symbols + cap + 1);
     return SPARK_SUCCESS;
 }
 
 static inline void spark__merger_free(spark__merger *m)
 {
-    free(m->symbols);
-    free(m->tree);
+    spark__buffer_free(m->arena, m->symbols);
     *m = (spark__merger){0};
 }
 

@@ -1,9 +1,9 @@
 /* template.c - the two doors of the template interpreter: compile and render. */
 #include "text/template.h"
 
-#include <stdlib.h>
 #include <string.h>
 
+#include "text/buffers.h"
 #include "text/jinja_internal.h"
 
 static spark_status template_compile(spark_template *t, spark_bytes source, spark_arena *a, spark_arena *tmp,
@@ -59,11 +59,9 @@ static spark_status template_push_run(spark_rendering *r, size_t end, bool trust
     const size_t begin = r->n_runs ? r->runs[r->n_runs - 1].end : 0;
     if (begin == end) return SPARK_SUCCESS;
     if (r->n_runs == r->cap_runs) {
-        const size_t cap = r->cap_runs ? r->cap_runs * 2 : 16;
-        spark_template_run *runs = realloc(r->runs, cap * sizeof *runs);
-        SPARK_CHECK(runs, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for %zu runs", cap);
+        void *runs = r->runs;
+        SPARK_TRY(spark__buffer_grow(r->arena, &runs, &r->cap_runs, r->n_runs + 1, sizeof *r->runs, err));
         r->runs = runs;
-        r->cap_runs = cap;
     }
     r->runs[r->n_runs++] = (spark_template_run){begin, end, trusted};
     return SPARK_SUCCESS;
@@ -71,7 +69,10 @@ static spark_status template_push_run(spark_rendering *r, size_t end, bool trust
 
 static spark_status template_deliver(const j_text *t, spark_rendering *out, spark_err *err)
 {
-    SPARK_TRY(spark_text_append(&out->text, (spark_bytes){t->data, t->len}, err));
+    if (out->arena) /* that of t, which lives as long */
+        out->text = (spark_text){t->data, t->len, t->cap, out->arena};
+    else
+        SPARK_TRY(spark_text_append(&out->text, (spark_bytes){t->data, t->len}, err));
     for (size_t i = 0; i < t->n_spans; i++) {
         SPARK_TRY(template_push_run(out, t->spans[i].begin, true, err));
         SPARK_TRY(template_push_run(out, t->spans[i].end, false, err));
@@ -85,6 +86,18 @@ static spark_status template_run(j_ctx *j, const json_t *vars, spark_rendering *
     SPARK_TRY(spark__j_text_new(j, 0, &j->sink));
     SPARK_TRY(spark__j_exec(j, j->t->body));
     return template_deliver(j->sink, out, j->err);
+}
+
+spark_status spark_template_render_within(const spark_template *t, const json_t *vars, const struct tm *now,
+                                          spark_arena *a, spark_rendering *out, spark_err *err)
+{
+    j_ctx j = {.t = t, .a = a, .err = err, .now = now};
+    *out = (spark_rendering){.arena = a, .text.arena = a};
+    SPARK_CHECK(json_is_object(vars), err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
+                "the variables of a template must be a JSON object");
+    const spark_status s = template_run(&j, vars, out);
+    if (!spark_ok(s)) *out = (spark_rendering){0};
+    return s;
 }
 
 spark_status spark_template_render(const spark_template *t, const json_t *vars, const struct tm *now,
@@ -104,6 +117,6 @@ spark_status spark_template_render(const spark_template *t, const json_t *vars, 
 void spark_rendering_free(spark_rendering *r)
 {
     spark_text_free(&r->text);
-    free(r->runs);
+    spark__buffer_free(r->arena, r->runs);
     *r = (spark_rendering){0};
 }

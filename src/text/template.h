@@ -30,6 +30,7 @@ typedef struct spark_rendering {
     spark_text text;
     spark_template_run *runs; /* cover the text in order, without gaps */
     size_t n_runs, cap_runs;
+    spark_arena *arena; /* where all of it lies; NULL = heap */
 } spark_rendering;
 void spark_rendering_free(spark_rendering *r);
 
@@ -40,5 +41,11 @@ void spark_rendering_free(spark_rendering *r);
  * with line and column. On error *out is empty. */
 SPARK_MUST_CHECK spark_status spark_template_render(const spark_template *t, const json_t *vars, const struct tm *now,
                                                     spark_rendering *out, spark_err *err);
+
+/* The same wholly within arena `a`, which grows by the rendering and by all values made on the way (also on error); the heap is not
+ * touched. What does not fit is SPARK_E_LIMIT. */
+SPARK_MUST_CHECK spark_status spark_template_render_within(const spark_template *t, const json_t *vars,
+                                                           const struct tm *now, spark_arena *a, spark_rendering *out,
+                                                           spark_err *err);
 
 #endif

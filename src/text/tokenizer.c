@@ -141,6 +141,32 @@ static uint32_t tok_last(const spark_tokenizer *t) /* what ADD puts at the end *
     return t->add_eos ? t->eos : t->add_sep ? t->sep : SPARK_TOKEN_NONE;
 }
 
+/* Bytes that the vocabulary's way of writing makes of n bytes of text: three for a blank (SPM), a phantom before a word. */
+static size_t tok_spelled(size_t n) { return 3 * n + 16; }
+
+/* Ids for n bytes of text: a token is at least one byte, BOS and its kin are added. */
+static size_t tok_most_ids(size_t n) { return n + 8; }
+
+/* In an arena whatever is outgrown stays lying there. So all that can be large is made as long as it can get, save the merger: that
+ * comes last, and so grows in place. */
+static spark_status tok_plan(spark__encoder *e, size_t n, spark_ids *found, spark_err *err)
+{
+    const size_t n_found = n < TOK_BLOCK ? n : TOK_BLOCK;
+    SPARK_TRY(spark__ids_reserve(e->out, tok_most_ids(n), err));
+    if (e->t->max_special[1] > 0) SPARK_TRY(spark__ids_reserve(found, 2 * n_found, err));
+    if (e->t->kind == SPARK__BPE) return SPARK_SUCCESS;
+    return spark__text_reserve(&e->word, tok_spelled(n), err);
+}
+
+size_t spark_tokenizer_encode_bytes(size_t n)
+{
+    const size_t per_table = 64; /* alignment and red zones */
+    const size_t n_found = n < TOK_BLOCK ? n : TOK_BLOCK;
+    if (n > SPARK_MAX_TEXT) return SIZE_MAX;
+    return tok_most_ids(n) * sizeof(uint32_t) + 2 * n_found * sizeof(uint32_t) + tok_spelled(n) +
+           spark__word_cache_bytes(n) + spark__merger_bytes(n + n / 4 + 256) + 5 * per_table;
+}
+
 static spark_status tok_encode(const spark_tokenizer *t, spark_bytes text, unsigned flags, const tok_trust *trust,
                                spark_ids *out, spark_err *err)
 {
@@ -148,9 +174,11 @@ static spark_status tok_encode(const spark_tokenizer *t, spark_bytes text, unsig
                 "the text has %zu bytes, over the limit %u", text.len, SPARK_MAX_TEXT);
     const size_t before = out->n;
     const bool add = flags & SPARK_ENCODE_ADD;
-    spark__encoder e = {.t = t, .out = out};
-    spark_ids found = {0};
-    spark_status s = spark__word_cache_create(&e.cache, text.len, t->plain.seed, err);
+    spark_arena *a = out->arena;
+    spark__encoder e = {.t = t, .out = out, .merger.arena = a, .word.arena = a};
+    spark_ids found = {.arena = a};
+    spark_status s = spark__word_cache_create(&e.cache, text.len, t->plain.seed, a, err);
+    if (spark_ok(s) && a) s = tok_plan(&e, text.len, &found, err);
     if (spark_ok(s) && add && t->add_bos) s = spark_ids_push(out, t->bos, err);
     if (spark_ok(s)) s = tok_encode_text(&e, text, trust, !(flags & SPARK_ENCODE_CONTINUE), &found, err);
     if (spark_ok(s) && add && tok_last(t) != SPARK_TOKEN_NONE) s = spark_ids_push(out, tok_last(t), err);
@@ -202,6 +230,9 @@ spark_status spark_tokenizer_decode(const spark_tokenizer *t, const uint32_t *id
                                     spark_err *err)
 {
     const size_t before = out->len;
+    size_t room = 0; /* for all of it at once: in an arena, what is outgrown is lost */
+    for (size_t i = 0; i < n; i++) room += ids[i] < t->n ? spark__token_piece(t, ids[i]).len : 0;
+    SPARK_TRY(spark__text_reserve(out, room, err));
     const spark_status s = tok_decode(t, ids, n, out, err);
     if (!spark_ok(s)) out->len = before;
     return s;

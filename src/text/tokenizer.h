@@ -13,10 +13,13 @@
 
 typedef struct spark_tokenizer spark_tokenizer;
 
-/* Ids, owned by whoever made it. Grows by doubling; freed with spark_ids_free. */
+/* Ids, owned by whoever made it. Grows by doubling; freed with spark_ids_free. With an arena it grows there, and whatever
+ * a call needs for its work while it fills them is taken there too: then no heap is touched, and a reset of the arena frees
+ * all of it (spark_ids_free only forgets). */
 typedef struct spark_ids {
     uint32_t *ids;
     size_t n, cap;
+    spark_arena *arena; /* borrowed; NULL = heap */
 } spark_ids;
 SPARK_MUST_CHECK spark_status spark_ids_push(spark_ids *ids, uint32_t id, spark_err *err);
 void spark_ids_free(spark_ids *ids);
@@ -25,6 +28,7 @@ void spark_ids_free(spark_ids *ids);
 typedef struct spark_text {
     uint8_t *ptr;
     size_t len, cap;
+    spark_arena *arena;
 } spark_text;
 SPARK_MUST_CHECK spark_status spark_text_append(spark_text *t, spark_bytes b, spark_err *err);
 void spark_text_free(spark_text *t);
@@ -34,6 +38,10 @@ typedef enum spark_encode_flags {
     SPARK_ENCODE_ADD = 2,      /* add what the vocabulary asks for: BOS, EOS, CLS, SEP */
     SPARK_ENCODE_CONTINUE = 4, /* the text goes on after earlier tokens: no space prefix (SPM) */
 } spark_encode_flags;
+
+/* Bytes of an arena that encoding a text of n bytes may take at most, its ids included. Holds unless the vocabulary spells
+ * single characters as several tokens on a large scale, which no real one does; then E_LIMIT may come. */
+size_t spark_tokenizer_encode_bytes(size_t n);
 
 /* Builds the tokenizer from tokenizer.* keys alone. The heads behind `g` must outlive it. Everything else is in `a`.
  * Errors name the key; an unknown tokenizer.ggml.model or .pre is SPARK_E_UNSUPPORTED and names it. */

@@ -160,7 +160,10 @@ SPARK_INLINE spark_status spark__ids_reserve(spark_ids *ids, size_t n, spark_err
     return SPARK_LIKELY(n <= ids->cap - ids->n) ? SPARK_SUCCESS : spark__ids_grow(ids, n, err);
 }
 
-/* Where one encode call works. */
+/* Makes room for n more bytes. */
+SPARK_MUST_CHECK spark_status spark__text_reserve(spark_text *t, size_t n, spark_err *err);
+
+/* Where one encode call works: on the heap, or in the arena of `out`. */
 typedef struct spark__encoder {
     const spark_tokenizer *t;
     spark_ids *out;

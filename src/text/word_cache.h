@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 
+#include "text/buffers.h"
 #include "text/keyed_hash.h"
 #include "text/tokenizer.h"
 
@@ -34,26 +35,40 @@ typedef struct spark__word_cache {
     spark__cached *slots; /* NULL: the text is too short for one */
     uint64_t mask;
     uint64_t seed[2];
+    spark_arena *arena; /* NULL = heap */
 } spark__word_cache;
 
-/* A cache for a text of this length; to be freed also on error. */
-static inline spark_status spark__word_cache_create(spark__word_cache *c, size_t text_bytes, const uint64_t seed[2],
-                                                    spark_err *err)
+/* Slots for a text of this length; 0: none. */
+static inline size_t spark__word_cache_slots(size_t text_bytes)
 {
-    size_t n = 1;
-    *c = (spark__word_cache){.seed = {seed[0], seed[1]}};
-    if (text_bytes < SPARK__CACHE_MIN_TEXT) return SPARK_SUCCESS;
-    while (n < SPARK__CACHE_SLOTS && n <= text_bytes / SPARK__CACHE_TEXT / 2) n *= 2;
+    size_t n = text_bytes < SPARK__CACHE_MIN_TEXT ? 0 : 1;
+    while (n > 0 && n < SPARK__CACHE_SLOTS && n <= text_bytes / SPARK__CACHE_TEXT / 2) n *= 2;
+    return n;
+}
+
+static inline size_t spark__word_cache_bytes(size_t text_bytes)
+{
+    return spark__word_cache_slots(text_bytes) * sizeof(spark__cached);
+}
+
+/* A cache for a text of this length, in arena a if there is one; to be freed also on error. */
+static inline spark_status spark__word_cache_create(spark__word_cache *c, size_t text_bytes, const uint64_t seed[2],
+                                                    spark_arena *a, spark_err *err)
+{
+    const size_t n = spark__word_cache_slots(text_bytes);
+    *c = (spark__word_cache){.seed = {seed[0], seed[1]}, .arena = a};
+    if (n == 0) return SPARK_SUCCESS;
+    c->mask = n - 1;
+    if (a) return spark_arena_alloc(a, n, sizeof *c->slots, sizeof *c->slots, (void **)&c->slots, err);
     c->slots = aligned_alloc(sizeof *c->slots, n * sizeof *c->slots);
     SPARK_CHECK(c->slots, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for a cache of %zu words", n);
     memset(c->slots, 0, n * sizeof *c->slots);
-    c->mask = n - 1;
     return SPARK_SUCCESS;
 }
 
 static inline void spark__word_cache_free(spark__word_cache *c)
 {
-    free(c->slots);
+    spark__buffer_free(c->arena, c->slots);
     *c = (spark__word_cache){0};
 }
 
