@@ -31,8 +31,9 @@
 #define SPARK_MAX_FF       (1u << 22)
 #define SPARK_MAX_EXPERTS  1024u
 #define SPARK_MAX_CTX      (1u << 24)
-#define SPARK_MAX_SEQS     4096u  /* sequences of one engine at once */
-#define SPARK_MAX_BATCH    65536u /* rows of one forward pass; 512 is usual */
+#define SPARK_MAX_SEQS     4096u      /* sequences of one engine at once */
+#define SPARK_MAX_KV_PAGES (1u << 29) /* of 128 positions: what SEQS of CTX can fill */
+#define SPARK_MAX_BATCH    65536u     /* rows of one forward pass; 512 is usual */
 
 /* Chat templates: a template is a program from a hostile file */
 #define SPARK_MAX_TEMPLATE_BYTES  (1u << 20)   /* the longest real one has 24 KB */
@@ -45,7 +46,8 @@
 #define SPARK_MAX_JSON_DEPTH      128u
 
 /* Requests */
-#define SPARK_MAX_STOPS      64u /* stop strings of one request */
+#define SPARK_MAX_WAITING    (1u << 20) /* requests in the queue of one engine */
+#define SPARK_MAX_STOPS      64u        /* stop strings of one request */
 #define SPARK_MAX_STOP_BYTES 1024u
 #define SPARK_MAX_LOGIT_BIAS 4096u
 #define SPARK_MAX_LOGPROBS   64u

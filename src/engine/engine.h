@@ -18,8 +18,8 @@ typedef struct spark_engine spark_engine;
 typedef struct spark_engine_parts {
     const spark_net *net;
     const spark_kern *kern;
-    const spark_tokenizer *tokenizer;
-    const uint8_t *dry_breaks; /* [n_vocab] as in sampler.h; may be NULL */
+    const spark_tokenizer *tokenizer; /* NULL: tokens have no text and none ends a request */
+    const uint8_t *dry_breaks;        /* [n_vocab] as in sampler.h; may be NULL */
     spark_pool *pool;
     spark_isa isa;
     uint64_t (*now)(void); /* monotonic ns; NULL = spark_clock_ns. Decides when, never what */
@@ -29,30 +29,37 @@ typedef struct spark_engine_options {
     uint32_t n_ctx;     /* positions that one request may take */
     uint32_t n_running; /* requests that decode at once */
     uint32_t n_waiting; /* requests that may wait beside them */
-    uint32_t n_pages; /* KV pages of 128 positions for all of them and the prefix cache; at least those of one n_ctx */
-    uint32_t waiting_tokens; /* prompt tokens that all waiting requests may hold together */
-    uint32_t n_batch;        /* rows of one pass at most */
     uint32_t
-        itl_target_us; /* a pass with decoding requests in it takes no more prompt than fits this time; 0 = n_batch rows */
+        n_begun; /* requests that may have begun and not ended: running, held, or stopped for others. 0 = twice n_running */
+    /* KV pages of 128 positions for all of them and the prefix cache; at least those of one n_ctx. 0 = as many as n_running
+     * requests of n_ctx fill */
+    uint32_t n_pages;
+    uint32_t waiting_tokens; /* prompt tokens that all waiting requests may hold together */
+    uint32_t n_batch;        /* rows of one pass at most; at least n_running */
+    /* A step with decoding requests in it takes no more prompt than fits this time, but 8 rows, so that a prompt never stands
+     * still; 0 = n_batch rows. Without decoding requests it takes n_batch rows. */
+    uint32_t itl_target_us;
     spark_kv_type kv_type;
     bool prefix_cache;
 } spark_engine_options;
 
 typedef struct spark_engine_memory { /* bytes; their sum is all that create takes */
-    uint64_t kv, scratch, requests;
+    uint64_t kv, scratch,
+        requests; /* scratch: activations, logits, samplers; requests: prompts, tables, prefix cache */
 } spark_engine_memory;
-SPARK_MUST_CHECK spark_status spark_engine_plan(const spark_net *net, const spark_engine_options *o, unsigned n_threads,
+/* tokenizer as in the parts, the same as create will get. */
+SPARK_MUST_CHECK spark_status spark_engine_plan(const spark_net *net, const spark_tokenizer *tokenizer,
+                                                const spark_engine_options *o, unsigned n_threads,
                                                 spark_engine_memory *out, spark_err *err);
 SPARK_MUST_CHECK spark_status spark_engine_create(spark_engine **out, const spark_engine_parts *parts,
                                                   const spark_engine_options *o, spark_err *err);
 void spark_engine_destroy(spark_engine **e);
 
 typedef struct spark_request {
-    uint64_t id;      /* the owner's name for it, of no other request alive */
-    uint64_t tenant;  /* fair shares and the prefix cache are by tenant */
-    int32_t priority; /* higher goes first; within one priority tenants share fairly. -1000 to 1000 */
-    uint64_t
-        deadline_ns; /* on the clock of `parts`; 0 = none. Not done by then: FAILED with E_CANCELLED, code DEADLINE */
+    uint64_t id;          /* the owner's name for it, of no other request alive */
+    uint64_t tenant;      /* fair shares and the prefix cache are by tenant */
+    int32_t priority;     /* higher goes first; within one priority tenants share fairly. -1000 to 1000 */
+    uint64_t deadline_ns; /* on the clock of `parts`; 0 = none. Not done by then: FAILED with E_CANCELLED, and `late` */
     const uint32_t *prompt; /* [n_prompt], at least 1; copied, as is all below */
     uint32_t n_prompt;
     uint32_t n_public; /* the first so many prompt tokens may be shared with every tenant (the operator said so) */
@@ -71,7 +78,8 @@ SPARK_MUST_CHECK spark_status spark_engine_submit(spark_engine *e, const spark_r
 /* Ends a request wherever it is: its pages are free when the call returns; one event FINISHED (cancelled) comes. An
  * unknown id is no error: it may just have ended. */
 void spark_engine_cancel(spark_engine *e, uint64_t id);
-/* A held request keeps its pages and computes nothing (its reader is slow). */
+/* A held request computes nothing (its reader is slow). It keeps its pages until somebody else needs them or its place; then they
+ * are computed again when it goes on, with the same bytes. */
 void spark_engine_hold(spark_engine *e, uint64_t id, bool hold);
 
 typedef enum spark_event_kind {
@@ -86,8 +94,10 @@ typedef struct spark_event {
     spark_event_kind kind;
     /* STARTED: its prompt is being computed; n_cached of n_prompt tokens came from the prefix cache */
     uint32_t n_prompt, n_cached;
-    spark_piece piece;                       /* PIECE: as in spark.h; text and top are borrowed until the next step */
+    spark_piece
+        piece; /* PIECE: as in spark.h (has_token false: what was held back); text and top are borrowed until the next step */
     spark_finish finish;                     /* FINISHED */
+    bool late;                               /* FAILED: the deadline passed */
     bool stop_string;                        /* FINISHED by stop: a stop string, and not the model's end token */
     uint32_t which_stop;                     /* its index in the request */
     uint32_t n_tokens;                       /* FINISHED, FAILED: drawn */

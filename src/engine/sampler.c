@@ -274,28 +274,65 @@ spark_status spark_sampling_check(const spark_sampling *p, const spark_logit_bia
     return SPARK_SUCCESS;
 }
 
-size_t spark_sampler_bytes(uint32_t n_vocab, uint32_t n_ctx)
+/* Where the parts lie behind the struct, each on a cache line of its own. */
+typedef struct sampler_layout {
+    size_t logits, keys, spare, list_logit, list_p, list_id, score, counts, runs, total;
+} sampler_layout;
+
+static size_t sampler_take(size_t *at, size_t bytes)
 {
-    const size_t each = 64; /* alignment and red zone of one of the nine blocks */
-    return sizeof(spark_sampler) + n_vocab * (5 * sizeof(float) + 2 * sizeof(uint64_t) + sizeof(uint32_t)) +
-           n_ctx * sizeof(uint32_t) + 9 * each;
+    const size_t begin = *at;
+    *at += spark_round_up(bytes, 64);
+    return begin;
+}
+
+static sampler_layout sampler_lay_out(uint32_t n_vocab, uint32_t n_ctx)
+{
+    const size_t words = n_vocab * sizeof(uint32_t), keys = n_vocab * sizeof(uint64_t);
+    size_t at = spark_round_up(sizeof(spark_sampler), 64);
+    sampler_layout l = {.logits = sampler_take(&at, words),
+                        .keys = sampler_take(&at, keys),
+                        .spare = sampler_take(&at, keys),
+                        .list_logit = sampler_take(&at, words),
+                        .list_p = sampler_take(&at, words),
+                        .list_id = sampler_take(&at, words),
+                        .score = sampler_take(&at, words),
+                        .counts = sampler_take(&at, words),
+                        .runs = sampler_take(&at, n_ctx * sizeof(uint32_t))};
+    l.total = at;
+    return l;
+}
+
+size_t spark_sampler_bytes(uint32_t n_vocab, uint32_t n_ctx) { return sampler_lay_out(n_vocab, n_ctx).total; }
+
+spark_sampler *spark_sampler_place(void *memory, const spark_kern *kern, uint32_t n_vocab, uint32_t n_ctx,
+                                   const uint8_t *breaks)
+{
+    const sampler_layout l = sampler_lay_out(n_vocab, n_ctx);
+    uint8_t *base = memory;
+    spark_sampler *s = memory;
+    *s = (spark_sampler){.kern = kern,
+                         .n_vocab = n_vocab,
+                         .n_ctx = n_ctx,
+                         .breaks = breaks,
+                         .logits = (float *)(void *)(base + l.logits),
+                         .keys = (uint64_t *)(void *)(base + l.keys),
+                         .spare = (uint64_t *)(void *)(base + l.spare),
+                         .list = {.logit = (float *)(void *)(base + l.list_logit),
+                                  .p = (float *)(void *)(base + l.list_p),
+                                  .id = (uint32_t *)(void *)(base + l.list_id)},
+                         .score = (float *)(void *)(base + l.score),
+                         .counts = (uint32_t *)(void *)(base + l.counts),
+                         .runs = (uint32_t *)(void *)(base + l.runs)};
+    memset(s->counts, 0, n_vocab * sizeof *s->counts);
+    return s;
 }
 
 spark_status spark_sampler_create(spark_sampler **out, const spark_kern *kern, uint32_t n_vocab, uint32_t n_ctx,
                                   const uint8_t *breaks, spark_arena *a, spark_err *err)
 {
-    spark_sampler *s = NULL;
-    SPARK_TRY(SPARK_NEW(a, 1, &s, err));
-    *s = (spark_sampler){.kern = kern, .n_vocab = n_vocab, .n_ctx = n_ctx, .breaks = breaks};
-    SPARK_TRY(SPARK_NEW(a, n_vocab, &s->logits, err));
-    SPARK_TRY(SPARK_NEW(a, n_vocab, &s->keys, err));
-    SPARK_TRY(SPARK_NEW(a, n_vocab, &s->spare, err));
-    SPARK_TRY(SPARK_NEW(a, n_vocab, &s->list.logit, err));
-    SPARK_TRY(SPARK_NEW(a, n_vocab, &s->list.p, err));
-    SPARK_TRY(SPARK_NEW(a, n_vocab, &s->list.id, err));
-    SPARK_TRY(SPARK_NEW(a, n_vocab, &s->score, err));
-    SPARK_TRY(SPARK_NEW(a, n_vocab, &s->counts, err));
-    SPARK_TRY(SPARK_NEW(a, n_ctx, &s->runs, err));
-    *out = s;
+    void *memory = NULL;
+    SPARK_TRY(spark_arena_alloc(a, 1, spark_sampler_bytes(n_vocab, n_ctx), 64, &memory, err));
+    *out = spark_sampler_place(memory, kern, n_vocab, n_ctx, breaks);
     return SPARK_SUCCESS;
 }

@@ -16,8 +16,10 @@ SPARK_MUST_CHECK spark_status spark_sampler_create(spark_sampler **out, const sp
                                                    uint32_t n_ctx, const uint8_t *breaks, spark_arena *a,
                                                    spark_err *err);
 
-/* Bytes that create takes from the arena, for the plan. */
+/* The same in memory of the caller: spark_sampler_bytes of it, at a multiple of 64, borrowed for the sampler's life. */
 size_t spark_sampler_bytes(uint32_t n_vocab, uint32_t n_ctx);
+spark_sampler *spark_sampler_place(void *memory, const spark_kern *kern, uint32_t n_vocab, uint32_t n_ctx,
+                                   const uint8_t *breaks);
 
 /* Refuses parameters that are out of range, not finite, or name ids outside the vocabulary. */
 SPARK_MUST_CHECK spark_status spark_sampling_check(const spark_sampling *p, const spark_logit_bias *bias, size_t n_bias,

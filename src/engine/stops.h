@@ -10,11 +10,18 @@
 #include "base/arena.h"
 
 typedef struct spark_stops {
-    spark_bytes *stops; /* [n], borrowed */
+    const spark_bytes *stops; /* [n], borrowed */
     size_t n, longest;
     uint8_t *held;          /* [cap] bytes that wait, then room for one piece */
     size_t len, cap, shown; /* bytes held; their room; how many of them the last call handed out */
+    size_t which;           /* after push returned true: the index of the stop string */
 } spark_stops;
+
+/* Refuses stop strings that are too many, empty, too long or not UTF-8. */
+SPARK_MUST_CHECK spark_status spark_stops_check(const spark_bytes *stops, size_t n, spark_err *err);
+/* Begins with stop strings that have been checked, in memory of the caller: held[spark_stops_room(longest, max_piece)]. */
+size_t spark_stops_room(size_t longest, size_t max_piece);
+void spark_stops_begin(spark_stops *s, const spark_bytes *stops, size_t n, uint8_t *held, size_t cap);
 
 /* Prepares for `n` stop strings (borrowed, not empty) and pieces of at most max_piece bytes; memory from a. */
 SPARK_MUST_CHECK spark_status spark_stops_create(spark_stops *out, const spark_bytes *stops, size_t n, size_t max_piece,
@@ -24,7 +31,7 @@ SPARK_MUST_CHECK spark_status spark_stops_create(spark_stops *out, const spark_b
  * *ready is then all that came before it, and nothing more will come. */
 bool spark_stops_push(spark_stops *s, spark_bytes piece, spark_bytes *ready);
 
-/* The end without a stop string: what waited is shown, save an unfinished character. */
+/* The end without a stop string: what waited is shown, save an unfinished character. What the last push handed out stays. */
 spark_bytes spark_stops_finish(spark_stops *s);
 
 #endif

@@ -76,6 +76,7 @@ typedef struct fixture_spec {
     const char *extra;     /* one more tensor */
     const char *nan_in;    /* a tensor whose last value is NaN */
     const char *scale_up;  /* a tensor whose values are 3e38 times as large */
+    uint32_t hot_token;    /* not 0: a pass over this token, and over no other, gives values that are not finite */
 } fixture_spec;
 
 enum { FIXTURE_EMBD = 64, FIXTURE_FF = 96, FIXTURE_VOCAB = 37, FIXTURE_LAYERS = 2 };
@@ -184,6 +185,15 @@ SPARK_UNUSED static void fixture_layer(fixture_build *b, int l)
     fixture_tensor(b, l, "ffn_down.weight", ff, FIXTURE_EMBD, 0);
 }
 
+/* Only the hot token has something in the last column, and the first norm makes it enormous. */
+SPARK_UNUSED static void fixture_heat(const fixture_build *b, const char *name, float *x, size_t n)
+{
+    if (b->s->hot_token == 0) return;
+    if (strcmp(name, "blk.0.attn_norm.weight") == 0) x[FIXTURE_EMBD - 1] = 1e30f;
+    if (strcmp(name, "token_embd.weight") != 0) return;
+    for (size_t k = FIXTURE_EMBD - 1; k < n; k += FIXTURE_EMBD) x[k] = k / FIXTURE_EMBD == b->s->hot_token ? 1 : 0;
+}
+
 SPARK_UNUSED static void fixture_data(fixture_build *b, uint32_t i)
 {
     const uint64_t *d = b->tensors[i].dims;
@@ -194,6 +204,7 @@ SPARK_UNUSED static void fixture_data(fixture_build *b, uint32_t i)
     float *x = malloc(n * sizeof *x);
     assert_non_null(x);
     for (size_t k = 0; k < n; k++) x[k] = fixture_random(b) * scale + (norm ? 1.0f : 0.0f);
+    fixture_heat(b, name, x, n);
     if (b->s->nan_in && strcmp(name, b->s->nan_in) == 0) memset(&x[n - 1], 0xff, sizeof *x);
     const spark_type type = b->tensors[i].type;
     if (type == SPARK_TYPE_Q8_0) {

@@ -42,11 +42,13 @@ typedef struct spark_shape {
     uint32_t n_batch;  /* rows of one forward pass */
     uint32_t n_logits; /* rows of one pass that may ask for logits */
     uint32_t n_threads;
+    uint32_t n_pages; /* of keys and values, for all sequences; 0 = as many as n_seqs sequences of n_ctx can fill */
     spark_kv_type kv_type;
 } spark_shape;
 
 typedef struct spark_memory {      /* bytes */
-    uint64_t weights, kv, scratch; /* scratch: activations, tables, per-thread memory, logits */
+    uint64_t weights, kv, scratch; /* scratch: activations, tables, per-thread memory, logits, and loading */
+    uint64_t loading;              /* of scratch: what load takes and gives back */
 } spark_memory;
 
 /* The exact sum of what load, kv_create and exec_create will reserve. */
@@ -74,8 +76,24 @@ void spark_kv_destroy(spark_kv **kv);
 uint32_t spark_kv_length(const spark_kv *kv, uint32_t seq); /* positions stored */
 /* Forgets positions >= length of a sequence and frees the pages behind them. */
 void spark_kv_truncate(spark_kv *kv, uint32_t seq, uint32_t length);
-/* seq `to` (empty) gets the first `length` positions of `from`: full pages are shared, the last one copied. */
+/* seq `to` (empty) gets the first `length` positions of `from`: full pages are shared, the last one copied (E_MEMORY if no
+ * page is free for it). */
 SPARK_MUST_CHECK spark_status spark_kv_fork(spark_kv *kv, uint32_t from, uint32_t to, uint32_t length, spark_err *err);
+
+/* Pages by number, for who shares them between sequences (a prefix cache). A page is free when no sequence has it and
+ * nobody holds it. Out-of-range arguments are the caller's mistake (assert). */
+uint32_t spark_kv_pages(const spark_kv *kv);
+uint32_t spark_kv_pages_free(const spark_kv *kv);
+/* The page of positions [128 * index, 128 * index + 128) of a sequence. */
+uint32_t spark_kv_page(const spark_kv *kv, uint32_t seq, uint32_t index);
+uint32_t spark_kv_page_users(const spark_kv *kv, uint32_t page); /* sequences that have it, plus holds */
+void spark_kv_page_hold(spark_kv *kv, uint32_t page);            /* keeps a page that is not free */
+void spark_kv_page_release(spark_kv *kv, uint32_t page);
+/* A sequence that ends at a page's edge (or is empty) goes on with n full pages, shared with whoever has them. The caller
+ * answers for what they hold: keys and values of the same tokens at the same positions after the same beginning. */
+void spark_kv_adopt(spark_kv *kv, uint32_t seq, const uint32_t *pages, uint32_t n);
+/* The same for one full page that the sequence has computed itself: its own is let go. */
+void spark_kv_replace(spark_kv *kv, uint32_t seq, uint32_t index, uint32_t page);
 
 /* ---- Forward pass ------------------------------------------------------------------------------------------------- */
 

@@ -116,6 +116,7 @@ static void test_plan_is_exactly_what_is_taken(void **state)
             spark_pool *pool = NULL;
             spark_shape s = shape;
             s.n_threads = threads;
+            s.n_pages = threads == 3 ? 2 : 0;
             fixture_make(&f, &specs[k]);
             assert_ok(spark_pool_create(&pool, threads, NULL));
             assert_ok(fixture_bind(&f, NULL));
@@ -138,7 +139,7 @@ static void test_plan_refuses_shapes_that_cannot_be(void **state)
     spark_memory plan;
     fixture_make(&f, &small);
     assert_ok(fixture_bind(&f, NULL));
-    for (int k = 0; k < 6; k++) {
+    for (int k = 0; k < 7; k++) {
         spark_shape s = shape;
         if (k == 0) s.n_ctx = 0;
         if (k == 1) s.n_seqs = SPARK_MAX_SEQS + 1;
@@ -146,6 +147,7 @@ static void test_plan_refuses_shapes_that_cannot_be(void **state)
         if (k == 3) s.n_logits = s.n_batch + 1;
         if (k == 4) s.n_threads = 0;
         if (k == 5) s.n_ctx = SPARK_MAX_CTX + 1;
+        if (k == 6) s.n_pages = SPARK_MAX_KV_PAGES + 1;
         assert_code(spark_net_plan(f.net, &s, &plan, NULL), SPARK_E_ARGUMENT);
     }
     fixture_close(&f);
@@ -236,15 +238,17 @@ typedef struct stream {
     spark_pool *loader;
 } stream;
 
-static void stream_open(stream *s, const fixture_spec *spec)
+static void stream_open_shaped(stream *s, const fixture_spec *spec, const spark_shape *how)
 {
     spark_err err = {0};
     fixture_make(&s->f, spec);
     assert_ok(spark_pool_create(&s->loader, 1, NULL));
     if (!spark_ok(fixture_bind(&s->f, &err)) || !spark_ok(fixture_load(&s->f, s->loader, &err)))
         fail_msg("%s", err.text);
-    fixture_start(&s->r, &s->f, &shape, spark_isa_best());
+    fixture_start(&s->r, &s->f, how, spark_isa_best());
 }
+
+static void stream_open(stream *s, const fixture_spec *spec) { stream_open_shaped(s, spec, &shape); }
 
 static void stream_close(stream *s)
 {
@@ -316,6 +320,91 @@ static void test_fork_refuses_what_it_cannot_do(void **state)
     assert_code(spark_kv_fork(s.r.kv, 0, 0, 1, NULL), SPARK_E_ARGUMENT);
     assert_code(spark_kv_fork(s.r.kv, 0, 3, 1, NULL), SPARK_E_ARGUMENT);
     assert_code(spark_kv_fork(s.r.kv, 1, 0, 0, NULL), SPARK_E_STATE);
+    stream_close(&s);
+}
+
+static const spark_shape scarce = {
+    .n_ctx = 300, .n_seqs = 3, .n_batch = 16, .n_logits = 4, .n_threads = 2, .n_pages = 3, .kv_type = SPARK_KV_F16};
+
+static void test_a_sequence_that_finds_no_page_is_refused_and_nothing_changes(void **state)
+{
+    (void)state;
+    stream s;
+    uint32_t ids[140];
+    spark_err err = {0};
+    ids_fill(ids, SPARK_COUNT(ids));
+    stream_open_shaped(&s, &small, &scarce);
+    assert_int_equal(spark_kv_pages(s.r.kv), 3);
+    fixture_feed(&s.r, 0, ids, 130, 16, NULL);
+    fixture_feed(&s.r, 1, ids, 127, 16, NULL);
+    const spark_row rows[] = {{1, 0, false}, {2, 1, false}, {3, 1, true}};
+    assert_code(spark_forward(s.r.exec, s.r.kv, rows, 3, NULL, &err), SPARK_E_MEMORY);
+    assert_int_equal(spark_kv_length(s.r.kv, 0), 130);
+    assert_int_equal(spark_kv_length(s.r.kv, 1), 127);
+    assert_code(spark_forward(s.r.exec, s.r.kv, (const spark_row[]){{1, 2, true}}, 1, NULL, NULL), SPARK_E_MEMORY);
+    assert_code(spark_kv_fork(s.r.kv, 0, 2, 129, NULL), SPARK_E_MEMORY);
+    assert_int_equal(spark_kv_length(s.r.kv, 2), 0);
+    assert_ok(spark_kv_fork(s.r.kv, 0, 2, 128, NULL)); /* full pages cost nothing */
+    spark_kv_truncate(s.r.kv, 0, 0);
+    spark_kv_truncate(s.r.kv, 2, 100); /* the last owner may write to the page that was shared */
+    assert_ok(spark_forward(s.r.exec, s.r.kv, (const spark_row[]){{1, 2, true}}, 1, NULL, NULL));
+    assert_int_equal(spark_kv_pages_free(s.r.kv), 1);
+    stream_close(&s);
+}
+
+static void test_two_who_share_a_page_and_both_write_need_one_more(void **state)
+{
+    (void)state;
+    stream s;
+    uint32_t ids[128];
+    ids_fill(ids, SPARK_COUNT(ids));
+    stream_open_shaped(&s, &small, &scarce);
+    fixture_feed(&s.r, 0, ids, 128, 16, NULL);
+    assert_ok(spark_kv_fork(s.r.kv, 0, 1, 128, NULL));
+    spark_kv_truncate(s.r.kv, 0, 50);
+    spark_kv_truncate(s.r.kv, 1, 60);
+    fixture_feed(&s.r, 2, ids, 10, 16, NULL);
+    assert_int_equal(spark_kv_pages_free(s.r.kv), 1);
+    const spark_row rows[] = {{1, 0, false}, {2, 1, true}};
+    assert_ok(spark_forward(s.r.exec, s.r.kv, rows, 2, NULL, NULL));
+    assert_int_equal(spark_kv_pages_free(s.r.kv), 0);
+    assert_int_not_equal(spark_kv_page(s.r.kv, 0, 0), spark_kv_page(s.r.kv, 1, 0));
+    for (uint32_t q = 0; q < 3; q++) assert_int_equal(spark_kv_page_users(s.r.kv, spark_kv_page(s.r.kv, q, 0)), 1);
+    stream_close(&s);
+}
+
+static void test_held_pages_outlive_their_sequence_and_are_adopted_with_the_same_logits(void **state)
+{
+    (void)state;
+    stream s;
+    uint32_t ids[270], pages[2];
+    float alone[FIXTURE_VOCAB], adopted[FIXTURE_VOCAB];
+    ids_fill(ids, SPARK_COUNT(ids));
+    stream_open(&s, &small);
+    fixture_feed(&s.r, 0, ids, 260, 16, NULL);
+    for (uint32_t i = 0; i < 2; i++) {
+        pages[i] = spark_kv_page(s.r.kv, 0, i);
+        spark_kv_page_hold(s.r.kv, pages[i]);
+    }
+    fixture_feed(&s.r, 0, ids + 260, 1, 1, alone);
+    spark_kv_truncate(s.r.kv, 0, 0);
+    assert_int_equal(spark_kv_pages_free(s.r.kv), spark_kv_pages(s.r.kv) - 2);
+    spark_kv_adopt(s.r.kv, 1, pages, 1);
+    spark_kv_adopt(s.r.kv, 1, pages + 1, 1); /* it may go on at a page's edge */
+    assert_int_equal(spark_kv_length(s.r.kv, 1), 256);
+    assert_int_equal(spark_kv_page_users(s.r.kv, pages[1]), 2);
+    fixture_feed(&s.r, 1, ids + 256, 4, 4, NULL);
+    fixture_feed(&s.r, 1, ids + 260, 1, 1, adopted);
+    assert_memory_equal(alone, adopted, sizeof alone);
+    fixture_feed(&s.r, 2, ids, 260, 16, NULL);
+    spark_kv_replace(s.r.kv, 2, 0, pages[0]); /* the same tokens: the same bits */
+    spark_kv_replace(s.r.kv, 2, 1, pages[1]);
+    assert_int_equal(spark_kv_page_users(s.r.kv, pages[1]), 3);
+    fixture_feed(&s.r, 2, ids + 260, 1, 1, adopted);
+    assert_memory_equal(alone, adopted, sizeof alone);
+    for (uint32_t q = 0; q < 3; q++) spark_kv_truncate(s.r.kv, q, 0);
+    for (uint32_t i = 0; i < 2; i++) spark_kv_page_release(s.r.kv, pages[i]);
+    assert_int_equal(spark_kv_pages_free(s.r.kv), spark_kv_pages(s.r.kv));
     stream_close(&s);
 }
 
@@ -412,6 +501,9 @@ int main(void)
         cmocka_unit_test(test_fork_and_truncate_give_the_logits_of_a_sequence_fed_alone),
         cmocka_unit_test(test_cutting_into_a_shared_page_does_not_change_the_other_sequence),
         cmocka_unit_test(test_fork_refuses_what_it_cannot_do),
+        cmocka_unit_test(test_a_sequence_that_finds_no_page_is_refused_and_nothing_changes),
+        cmocka_unit_test(test_two_who_share_a_page_and_both_write_need_one_more),
+        cmocka_unit_test(test_held_pages_outlive_their_sequence_and_are_adopted_with_the_same_logits),
         cmocka_unit_test(test_a_refused_pass_changes_nothing),
         cmocka_unit_test(test_a_value_that_is_not_finite_ends_the_pass_and_takes_it_back),
         cmocka_unit_test(test_exec_refuses_another_plan),

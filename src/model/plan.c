@@ -174,7 +174,9 @@ spark_status spark_net_plan(const spark_net *n, const spark_shape *s, spark_memo
     net_layout l;
     SPARK_TRY(spark__kv_sizes(n, s, &kv, err));
     SPARK_TRY(spark__net_layout(n, s, &l, err));
-    *out = (spark_memory){
-        .weights = n->weight_bytes, .kv = kv.total, .scratch = l.total + s->n_threads * n->load_buffer};
+    *out = (spark_memory){.weights = n->weight_bytes,
+                          .kv = kv.total,
+                          .scratch = l.total + s->n_threads * n->load_buffer,
+                          .loading = s->n_threads * n->load_buffer};
     return SPARK_SUCCESS;
 }
