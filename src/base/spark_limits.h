@@ -52,4 +52,14 @@
 #define SPARK_MAX_LOGIT_BIAS 4096u
 #define SPARK_MAX_LOGPROBS   64u
 
+/* Settings and keys: written by operators, read before anything is served */
+#define SPARK_MAX_CONFIG_BYTES (1u << 20) /* settings; real files have 1-4 KB */
+#define SPARK_MAX_KEYS_BYTES   (8u << 20) /* the key file: 4096 keys with all they may hold and comments */
+#define SPARK_MAX_KEYS         4096u      /* keys of one file, the revoked ones included */
+#define SPARK_MAX_KEY_RATE     50000000u  /* requests or tokens a minute: no machine does more, and sums stay in 64 bits */
+#define SPARK_MAX_SETTING_LINE 4096u      /* bytes of one line */
+#define SPARK_MAX_SETTING_LIST 64u        /* items of one list: CLI_MAX_TEXTS, what flags can give */
+#define SPARK_MAX_SERVED       64u        /* models of one server */
+#define SPARK_MAX_SERVED_NAME  128u       /* bytes of the name a model is served by */
+
 #endif
