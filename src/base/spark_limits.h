@@ -45,6 +45,12 @@
 #define SPARK_MAX_TEMPLATE_MEMORY (128u << 20) /* bytes of values alive in one rendering */
 #define SPARK_MAX_JSON_DEPTH      128u
 
+/* HTTP: what is not a setting of the server (http_limits) */
+#define SPARK_MAX_HTTP_QUERY            32u   /* query parameters of one request; our routes know a handful */
+#define SPARK_MAX_HTTP_CHUNK_EXTENSIONS 1024u /* bytes of all chunk extensions of one body, which nobody reads */
+#define SPARK_MAX_HTTP_TRAILERS         4096u /* bytes of trailers, which nobody reads */
+#define SPARK_MAX_HTTP_AHEAD            16384u /* bytes read behind a request that is being answered, to see its client leave */
+
 /* Requests */
 #define SPARK_MAX_WAITING    (1u << 20) /* requests in the queue of one engine */
 #define SPARK_MAX_STOPS      64u        /* stop strings of one request */

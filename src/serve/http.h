@@ -1,9 +1,12 @@
 /* http.h - HTTP/1.1 for a service that meets hostile clients: connections, TLS, strict parsing, bounded replies.
  * Nouns:   http_server, listening sockets and connections on one libevent loop; http_exchange, one request and its reply.
- * Promise: what reaches on_request is one well-formed request with exactly one meaning (RFC 9112, strict); everything else got its
- *          4xx and a closed connection, at bounded cost. An exchange whose client left is told so at once: FIN (also half-close), RST or TLS
- *          close, before, while and after the reply is written. A slow reader costs its own buffer, which is bounded.
- * Not here: routes, keys, JSON. Threads: one, the loop's. */
+ * Promise: what reaches on_head and on_request is one well-formed request with exactly one meaning (RFC 9112, strict; http_parse.h);
+ *          everything else gets its 4xx as JSON and a closed connection, at bounded cost. An exchange whose client left is told so at
+ *          once: FIN (also half-close), RST or TLS close, before, while and after the reply is written. A slow reader costs its own
+ *          buffer, which is bounded. Requests on one connection are answered one after the other.
+ * Not here: routes, keys, JSON of requests. Threads: one, the loop's. No callback runs inside a call of this header, save inside
+ *          http_server_destroy (on_gone). System calls after start: accept4, close, shutdown, setsockopt(SO_LINGER), recvfrom, sendto,
+ *          sendmsg, epoll_*, and of TLS getrandom and getpid; memory by malloc. */
 #ifndef SPARK_SERVE_HTTP_H
 #define SPARK_SERVE_HTTP_H
 
@@ -16,6 +19,7 @@ struct ssl_ctx_st; /* OpenSSL's SSL_CTX */
 typedef struct http_server http_server;
 typedef struct http_exchange http_exchange;
 
+/* Any other method is answered with 501 here. */
 typedef enum http_method {
     HTTP_GET,
     HTTP_HEAD,
@@ -23,76 +27,106 @@ typedef enum http_method {
     HTTP_PUT,
     HTTP_DELETE,
     HTTP_OPTIONS,
-    HTTP_OTHER
+    HTTP_PATCH
 } http_method;
 
 typedef struct http_limits {
-    uint32_t max_connections, max_connections_per_address; /* 0 = no limit of its own */
-    uint32_t max_head, max_headers, max_url;               /* bytes, count, bytes */
+    /* 0 = no limit of its own. At max_connections the connection that idles longest makes room; if none idles, 503. Addresses over
+     * their limit get 429; an IPv6 address counts as its /64, unix sockets are not counted, proxies neither. */
+    uint32_t max_connections, max_connections_per_address;
+    uint32_t max_head, max_headers, max_url; /* bytes, count, bytes */
     uint64_t max_body;
-    uint64_t max_bodies;                          /* bytes of all bodies being received together */
-    uint32_t head_ms, body_ms, idle_ms, write_ms; /* whole head; whole body; between requests; no progress of a write */
-    uint32_t min_body_rate;                       /* bytes a second, after 5 s: slowloris */
-    uint32_t max_backlog;   /* bytes of a reply that its reader has not taken; more: http_reply_room tells 0 */
-    uint32_t max_pipelined; /* requests after the one being answered: 1 waits in the socket, more are not read */
+    uint64_t max_bodies; /* bytes of all bodies held together; more: 503 */
+    /* First byte (of a new connection: its accept) to end of head, handshake included; whole body; between requests; no progress of a write. */
+    uint32_t head_ms, body_ms, idle_ms, write_ms;
+    uint32_t min_body_rate; /* bytes a second on average, looked at after 5 s: slowloris */
+    uint32_t max_backlog;   /* bytes of a streamed reply that its reader has not taken: http_reply_room tells 0 */
 } http_limits;
 void http_limits_defaults(http_limits *l);
 
+/* Every callback may be NULL, save on_request. They may answer any exchange; they must not destroy the server. */
 typedef struct http_handler {
-    /* The head is complete (nothing of the body was read): NULL to go on, or answer at once (401, 404, 413...) with http_reply, which
-     * also decides that the body is not wanted. */
+    /* The head is complete, nothing of the body was read. Do nothing to go on, or answer at once (401, 404, 413...): then the body is
+     * not wanted, and a connection with a body under way is closed. */
     void (*on_head)(void *ctx, http_exchange *x);
     void (*on_request)(void *ctx, http_exchange *x); /* body complete. Answer now or later */
-    void (*on_room)(void *ctx, http_exchange *x);    /* the reader took something: there is room again */
-    void (*on_gone)(void *ctx, http_exchange *x);    /* the client left before the end; x is not valid afterwards */
+    /* More than half of max_backlog had been waiting, now it is less: there is room again. */
+    void (*on_room)(void *ctx, http_exchange *x);
+    /* After on_head and before the reply's end: the client left, broke the protocol or was too slow. x is not valid afterwards. */
+    void (*on_gone)(void *ctx, http_exchange *x);
     void *ctx;
 } http_handler;
 
 SPARK_MUST_CHECK spark_status http_server_create(http_server **out, struct event_base *base, const http_limits *l,
                                                  const http_handler *h, spark_err *err);
-void http_server_destroy(http_server **s);
-/* Accepts on a listening socket (moves; the warden made it). tls NULL = plain. With proxy_protocol, a connection must begin with a PROXY
- * protocol v2 header and its source is the client's address. trusted: whether Host and Origin need no check (unix socket). */
+void http_server_destroy(http_server **s); /* every open exchange gets its on_gone; closes all sockets */
+
+/* Accepts on a listening socket (moves; the warden made it). */
 typedef struct http_listener {
     int fd;
-    struct ssl_ctx_st *tls;
-    bool proxy_protocol, is_unix;
+    struct ssl_ctx_st *tls; /* borrowed; NULL = plain */
+    /* A connection must begin with a PROXY protocol v2 header, whose source is then the client's address. may_proxy tells whether
+     * this peer is believed ("10.0.0.1", "unix"); others are closed. NULL: whoever can connect. */
+    bool proxy_protocol;
+    bool (*may_proxy)(void *tag, const char *address);
+    bool is_unix;
     void *tag; /* for the handler */
 } http_listener;
 SPARK_MUST_CHECK spark_status http_server_listen(http_server *s, const http_listener *l, spark_err *err);
-void http_server_stop_listening(
-    http_server *s); /* drain: close the listeners, answer what runs with Connection: close */
+/* Drain: closes the listeners and the idle connections, answers what runs and what still comes with Connection: close. */
+void http_server_stop_listening(http_server *s);
 uint32_t http_server_connections(const http_server *s);
-uint32_t http_server_exchanges(const http_server *s); /* not yet answered in full */
+uint32_t http_server_exchanges(const http_server *s); /* given to the handler and not yet answered in full */
 
-/* ---- The request (valid until the reply ended or on_gone) ---- */
+/* ---- TLS --------------------------------------------------------------------------------------------------------- */
+
+/* Before the first door closes: does what OpenSSL would otherwise do late (no configuration file, random numbers seeded, error texts
+ * loaded, one handshake made in memory), so that nothing is opened afterwards. Also what the C library opens late (time zone). */
+SPARK_MUST_CHECK spark_status http_warm(spark_err *err);
+/* TLS 1.3 only, no tickets, no resumption. PEM bytes (chain with the leaf first; key without password). With client_ca (may be empty)
+ * a client must show a certificate that one of these authorities signed. The bytes are not kept; the caller wipes the key. */
+SPARK_MUST_CHECK spark_status http_tls_create(struct ssl_ctx_st **out, spark_bytes cert, spark_bytes key,
+                                              spark_bytes client_ca, spark_err *err);
+void http_tls_destroy(struct ssl_ctx_st **tls);
+
+/* ---- The request (valid until the reply ended or on_gone). Texts end with NUL. ------------------------------------ */
+
 http_method http_request_method(const http_exchange *x);
 const char *http_request_method_text(const http_exchange *x);
 spark_bytes http_request_path(
-    const http_exchange *x); /* percent-decoded, normalised ("." and ".." refused), no query; no NUL in it */
+    const http_exchange
+        *x); /* percent-decoded UTF-8 without NUL, "." and ".." segments, query; begins with '/', or is "*" */
 spark_bytes http_request_query(const http_exchange *x, const char *name); /* decoded value; ptr NULL = absent */
 spark_bytes http_request_header(const http_exchange *x,
                                 const char *lower_name); /* ptr NULL = absent; repeated list headers joined by ", " */
 spark_bytes http_request_body(const http_exchange *x);
-const char *http_request_address(const http_exchange *x);  /* "203.0.113.7", "unix"; for limits and logs */
-const char *http_request_tls_name(const http_exchange *x); /* subject of a verified client certificate, or NULL */
+void http_request_drop_body(
+    http_exchange *x); /* it was read: its memory is free for others while the reply takes its time */
+/* In on_head: this route takes no more than so many bytes of body; 413 otherwise (the handler gets on_gone, not on_request). */
+void http_request_max_body(http_exchange *x, uint64_t max);
+const char *http_request_address(const http_exchange *x); /* "203.0.113.7", "unix"; for limits and logs */
+bool http_request_is_proxied(const http_exchange *x);     /* the address is what a proxy said */
+const char *
+http_request_tls_name(const http_exchange *x); /* subject of a verified client certificate (RFC 2253), or NULL */
 const http_listener *http_request_listener(const http_exchange *x);
 const char *http_request_id(const http_exchange *x); /* ours: "req-" and 16 hex digits; sent back as X-Request-Id */
 void http_exchange_set(http_exchange *x, void *user);
 void *http_exchange_get(const http_exchange *x);
-uint64_t http_exchange_began_ns(const http_exchange *x); /* first byte of the head */
+uint64_t http_exchange_began_ns(const http_exchange *x); /* first byte of the head; spark_clock_ns */
 
-/* ---- The reply ---- */
+/* ---- The reply (x is not valid after reply, end and abort) --------------------------------------------------------- */
+
 typedef struct http_field {
     const char *name, *value;
 } http_field;
-/* A whole reply. Headers Date, Content-Length, Connection, X-Request-Id, X-Content-Type-Options: nosniff, Cache-Control: no-store come by themselves. body is copied.
- * HEAD gets the head alone. */
+/* A whole reply. Headers Date, Content-Length, Connection, X-Request-Id, X-Content-Type-Options: nosniff, and Cache-Control: no-store
+ * (unless among the fields) come by themselves. body is copied. HEAD gets the head alone. Control characters in fields become '?'. */
 void http_reply(http_exchange *x, int status, const char *content_type, spark_bytes body, const http_field *fields,
                 size_t n_fields);
-/* A reply whose length is not known: chunked (to 1.0 clients: until close). Each write is flushed. */
+/* A reply whose length is not known: chunked (to 1.0 clients: until close). Each write is sent at once. */
 void http_reply_begin(http_exchange *x, int status, const char *content_type, const http_field *fields,
                       size_t n_fields);
+/* Always taken, so that a last event finds its way; but who writes on without room loses the connection at twice max_backlog. */
 void http_reply_write(http_exchange *x, spark_bytes data);
 void http_reply_end(http_exchange *x);
 void http_reply_abort(
