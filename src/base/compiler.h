@@ -8,6 +8,8 @@
 #define SPARK_UNUSED            __attribute__((unused))
 /* A function that need not be linked: its address is NULL then. */
 #define SPARK_WEAK        __attribute__((weak))
+#define SPARK_CALLER()    __builtin_return_address(0)
+#define SPARK_TRAP()      __builtin_trap() /* ends the process by a signal, without a system call */
 #define SPARK_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define SPARK_UNLIKELY(x) __builtin_expect(!!(x), 0)
 /* Before a loop whose count is a constant of at most n once inlined: it becomes straight code (kernels keep arrays in registers). */

@@ -37,7 +37,44 @@ pid_t spark__jail_fork(spark_jail_level level, int *pidfd, bool *user_namespace)
 /* The same start, for a trial. */
 spark_status spark__jail_start(spark_jail_cell *out, const spark_jail_spec *spec, bool trial, spark_err *err);
 
+/* ---- acts.c ---- */
+
+/* Which doors hold an act already before there is a filter: trials of SPARK_JAIL_ENTERED. */
+typedef enum jail_held { JAIL_NOT_HELD, JAIL_HELD_BY_STRICT, JAIL_HELD_BY_STANDARD, JAIL_HELD_BY_MDWE } jail_held;
+typedef enum jail_guarded { JAIL_NO_GUARD, JAIL_GUARD_REFUSES, JAIL_GUARD_ALLOWS } jail_guarded;
+
+typedef struct jail_act {
+    const char *name;
+    int32_t number[SPARK_JAIL_N_ARCHS]; /* -1: none on that architecture */
+    uint64_t value[6];
+    const void *pointer[6]; /* where it is not NULL, instead of value */
+    uint8_t warden_at;      /* the argument, counted from 1, that is the warden's pid as the warden sees it */
+    long (*run)(void);      /* instead of the one call: several; what it returns is a call's return */
+    bool any_signal;        /* killed by another signal than SIGSYS is right too */
+    jail_held entered;
+    jail_guarded
+        guard; /* an act of malloc's, not of a system call's: only in a serving engine of a program with the guard */
+} jail_act;
+
+const jail_act *spark__jail_acts(uint32_t *n);
+void spark__jail_act_args(const jail_act *a, pid_t warden, uint64_t args[6]);
+extern void *spark__jail_old_block; /* memory from before ready, for the act that frees it */
+
 /* ---- trial.c ---- */
+
+/* What the prover sends to a trial cell, and what comes back if the cell lives on. */
+typedef struct jail_order {
+    uint32_t act;
+    spark_jail_phase phase;
+    pid_t warden;
+} jail_order;
+typedef struct jail_answer {
+    uint32_t stage; /* JAIL_STAGE_...: first READY or FAILED, then LIVED */
+    int32_t error;  /* the act's errno, 0 = it succeeded */
+    bool mdwe;      /* among the doors */
+    char text[128]; /* why the doors could not be closed */
+} jail_answer;
+enum { JAIL_STAGE_READY = 1, JAIL_STAGE_FAILED, JAIL_STAGE_LIVED };
 
 /* The life of a trial cell. Never returns. */
 _Noreturn void spark__jail_trial_main(const spark_jail_spec *spec);

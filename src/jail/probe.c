@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,47 +27,59 @@ static _Noreturn void probe_child(int out, spark_jail_level level, uid_t uid, gi
     spark_jail_report r = {0};
     const spark_jail_spec spec = {
         .role = SPARK_JAIL_ENGINE, .level = level, .n_threads = 1, .uid = spark_jail_uid(0), .name = "probe"};
-    if (user_namespace && spark__jail_map(uid, gid) != 0) _exit(1);
+    const int unmapped = user_namespace ? spark__jail_map(uid, gid) : 0;
+    if (unmapped) { /* as in a container's root that lacks CAP_SETFCAP */
+        (void)!write(out, &unmapped, sizeof unmapped);
+        _exit(0);
+    }
     spark__jail_close_doors(&spec, &r);
     probe_filters(&r);
     (void)!write(out, &r, sizeof r); /* less than a pipe holds; its pointers are the parent's as well */
     _exit(0);
 }
 
-static spark_status probe_level(spark_jail_report *out, spark_jail_level level, int *refused, spark_err *err)
+/* What the child says: a report, or the errno that kept it from its namespaces. */
+static spark_status probe_hear(spark_jail_report *out, int pipe, int *refused, spark_err *err)
 {
-    int pipe_ends[2], pidfd = -1;
-    bool user_namespace = false;
-    const uid_t uid = geteuid();
-    const gid_t gid = getegid();
-    SPARK_CHECK(pipe2(pipe_ends, O_CLOEXEC) == 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "no pipe: %s", strerror(errno));
-    const pid_t pid = spark__jail_fork(level, &pidfd, &user_namespace);
-    if (pid == 0) probe_child(pipe_ends[1], level, uid, gid, user_namespace);
-    close(pipe_ends[1]);
-    ssize_t n = 0;
-    if (pid > 0) {
-        do n = read(pipe_ends[0], out, sizeof *out);
-        while (n < 0 && errno == EINTR);
-        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
-        }
-        close(pidfd);
-    }
-    close(pipe_ends[0]);
-    *refused = pid < 0 ? -pid : 0;
-    SPARK_CHECK(pid < 0 || n == (ssize_t)sizeof *out, err, SPARK_E_IO, SPARK_ERR_NOWHERE,
+    ssize_t n;
+    do n = read(pipe, out, sizeof *out);
+    while (n < 0 && errno == EINTR);
+    if (n == (ssize_t)sizeof *refused) memcpy(refused, out, sizeof *refused);
+    SPARK_CHECK(n == (ssize_t)sizeof *out || n == (ssize_t)sizeof *refused, err, SPARK_E_IO, SPARK_ERR_NOWHERE,
                 "the trial of the jail ended before it told anything");
     return SPARK_SUCCESS;
 }
 
-/* Where not even the fork is granted, all namespaces are missing for that reason. */
+static spark_status probe_level(spark_jail_report *out, spark_jail_level level, int *refused, spark_err *err)
+{
+    int ends[2], pidfd = -1;
+    bool user_namespace = false;
+    const uid_t uid = geteuid();
+    const gid_t gid = getegid();
+    spark_status s = SPARK_SUCCESS;
+    SPARK_CHECK(pipe2(ends, O_CLOEXEC) == 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "no pipe: %s", strerror(errno));
+    const pid_t pid = spark__jail_fork(level, &pidfd, &user_namespace);
+    if (pid == 0) probe_child(ends[1], level, uid, gid, user_namespace);
+    close(ends[1]);
+    *refused = pid < 0 ? -pid : 0;
+    if (pid > 0) {
+        s = probe_hear(out, ends[0], refused, err);
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+        }
+        close(pidfd);
+    }
+    close(ends[0]);
+    return s;
+}
+
+/* Where not even the fork is granted, or its ids cannot be mapped, all namespaces are missing for that reason. */
 static void probe_add_missing(spark_jail_report *r, int refused)
 {
     if (r->n_means == SPARK_JAIL_MAX_MEANS) return;
     spark_jail_means *m = &r->means[r->n_means++];
     *m = (spark_jail_means){.name = "user and pid namespace", .required = {false, false, true}};
     const char *why = strerror(refused);
-    strcpy(m->why, "clone: ");
-    strncat(m->why, why, sizeof m->why - sizeof "clone: ");
+    snprintf(m->why, sizeof m->why, "clone: %s", why);
 }
 
 spark_status spark_jail_probe(spark_jail_report *out, spark_err *err)
