@@ -196,7 +196,6 @@ static const jail_act acts[] = {
     CALL("send many", 307, 269, V(0), P([1] = act_room)),
     CALL("receive many", 299, 243, V(0), P([1] = act_room)),
     CALL("receive a descriptor from a client", 47, 212, V(0), P([1] = act_room)),
-    CALL("send a descriptor to a client", 46, 211, V(0), P([1] = act_room)),
     CALL("attach a filter to a socket", 54, 208, V(SPARK_JAIL_FIRST_FD, SOL_SOCKET, SO_ATTACH_FILTER, [4] = 16),
          P([3] = act_zeros)),
     CALL("bind a socket to a device", 54, 208, V(SPARK_JAIL_FIRST_FD, SOL_SOCKET, SO_BINDTODEVICE, [4] = 1),

@@ -227,7 +227,7 @@ static void enter_landlock(spark_jail_report *r)
 
 /* ---- 7. Limits ---- */
 
-enum { ENTER_DEFAULT_FILES = 64 };
+enum { ENTER_MORE_FILES = 32 };
 
 static int enter_limit(int resource, uint64_t most)
 {
@@ -245,7 +245,8 @@ static bool enter_stderr_is_file(void)
 static void enter_rlimits(const spark_jail_spec *spec, spark_jail_report *r)
 {
     const bool log_file = enter_stderr_is_file();
-    const uint64_t n_files = spec->max_files ? spec->max_files : ENTER_DEFAULT_FILES;
+    const uint64_t n_files = spec->max_files ? spec->max_files
+                                             : (uint64_t)SPARK_JAIL_FIRST_FD + spec->n_fds + ENTER_MORE_FILES;
     struct rlimit files;
     int error = getrlimit(RLIMIT_NOFILE, &files) == 0 ? 0 : errno;
     if (!error && n_files > files.rlim_max) {

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/spark_limits.h"
 #include "base/status.h"
 
 typedef enum spark_jail_level {
@@ -58,7 +59,10 @@ SPARK_MUST_CHECK spark_status spark_jail_probe(spark_jail_report *out, spark_err
 
 /* ---- The warden's side ---- */
 
-enum { SPARK_JAIL_MAX_FDS = 64, SPARK_JAIL_FIRST_FD = 3 };
+enum {
+    SPARK_JAIL_MAX_FDS = SPARK_MAX_GGUF_SPLITS + 16, /* a model in parts, and the links */
+    SPARK_JAIL_FIRST_FD = 3
+};
 
 typedef struct spark_jail_spec {
     spark_jail_role role;
@@ -70,9 +74,10 @@ typedef struct spark_jail_spec {
     uint32_t n_threads; /* that the cell may have, itself included: for RLIMIT_NPROC. Where the uid is shared with other
                           * processes (level standard, not started as root) those count too: make threads before open_phase */
     uint64_t max_memory; /* RLIMIT_AS in bytes, 0 = none */
-    uint32_t max_files;  /* descriptors the cell may have (a front: its connections), for RLIMIT_NOFILE; 0 = 64 */
-    uid_t uid;           /* started as root: the cell runs as this user and group (spark_jail_uid); else ignored */
-    const char *name;    /* "engine demo": process title of the cell, for ps; at most 63 bytes */
+    uint32_t
+        max_files; /* descriptors the cell may have (a front: its connections), for RLIMIT_NOFILE; 0 = those given and 32 more */
+    uid_t uid;        /* started as root: the cell runs as this user and group (spark_jail_uid); else ignored */
+    const char *name; /* "engine demo": process title of the cell, for ps; at most 63 bytes */
 } spark_jail_spec;
 
 typedef struct spark_jail_cell {

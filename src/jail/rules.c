@@ -110,9 +110,11 @@ CONDITION(unaddressed, "to the connected peer");
         }                                                                                                              \
     }
 static const spark_jail_clause clauses_setsockopt[] = {
-    OPTION(IPPROTO_TCP, TCP_NODELAY), OPTION(SOL_SOCKET, SO_KEEPALIVE), OPTION(SOL_SOCKET, SO_LINGER),
-    OPTION(SOL_SOCKET, SO_SNDBUF),    OPTION(SOL_SOCKET, SO_RCVBUF),    OPTION(IPPROTO_TCP, TCP_USER_TIMEOUT)};
-CONDITION(setsockopt, "TCP_NODELAY, TCP_USER_TIMEOUT, SO_KEEPALIVE, SO_LINGER, SO_SNDBUF, SO_RCVBUF");
+    OPTION(IPPROTO_TCP, TCP_NODELAY),  OPTION(IPPROTO_TCP, TCP_NOTSENT_LOWAT), OPTION(IPPROTO_TCP, TCP_USER_TIMEOUT),
+    OPTION(IPPROTO_TCP, TCP_KEEPIDLE), OPTION(IPPROTO_TCP, TCP_KEEPINTVL),     OPTION(IPPROTO_TCP, TCP_KEEPCNT),
+    OPTION(SOL_SOCKET, SO_KEEPALIVE),  OPTION(SOL_SOCKET, SO_LINGER),          OPTION(SOL_SOCKET, SO_SNDBUF),
+    OPTION(SOL_SOCKET, SO_RCVBUF)};
+CONDITION(setsockopt, "TCP: NODELAY, NOTSENT_LOWAT, USER_TIMEOUT, KEEP*; SO_KEEPALIVE, LINGER, SNDBUF, RCVBUF");
 
 static const spark_jail_clause clauses_getsockopt[] = {
     OPTION(SOL_SOCKET, SO_ERROR), OPTION(SOL_SOCKET, SO_TYPE), OPTION(SOL_SOCKET, SO_ACCEPTCONN),
@@ -179,7 +181,7 @@ static const spark_jail_rule rules[] = {
     {BOTH(recvfrom, 45, 207), ROLES(NO, NO, YES, YES), NULL, 0, "looks at a connection's first bytes"},
     {BOTH(sendto, 44, 206), ROLES(NO, NO, YES, YES), &if_unaddressed, 0, "send"},
     {BOTH(recvmsg, 47, 212), ROLES(NO, NO, YES, YES), &if_link, 0, "engines and listeners that the warden passes"},
-    {BOTH(sendmsg, 46, 211), ROLES(NO, NO, YES, YES), &if_link, 0, "hands descriptors back to the warden"},
+    {BOTH(sendmsg, 46, 211), ROLES(NO, NO, YES, YES), NULL, 0, "replies; messages to the warden"},
     {BOTH(shutdown, 48, 210), ROLES(NO, NO, YES, YES), NULL, 0, "ends connections"},
     {BOTH(setsockopt, 54, 208), ROLES(NO, NO, YES, YES), &if_setsockopt, 0, "connections"},
     {BOTH(getsockopt, 55, 209), ROLES(NO, NO, YES, YES), &if_getsockopt, 0, "connections"},
