@@ -1,14 +1,11 @@
-/* filter.c - the table as a program for seccomp (classic BPF), and how it is installed.
+/* filter.c - the table as a program for seccomp (classic BPF).
  * Shape: a head that ends calls of a foreign architecture and x32 numbers; for each row that is not KILL, "is it this number?" and
  * behind it a block that always returns; at the end KILL. So a jump never leaves its block, and no offset can be wrong unseen:
  * jail_test runs the program in an emulator over all numbers and compares with the table. */
 #include <assert.h>
-#include <errno.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "jail/jail_internal.h"
 
@@ -97,12 +94,4 @@ uint32_t spark__jail_filter(spark_jail_arch arch, spark_jail_role role, spark_ja
             filter_row(&o, &rules[i], rules[i].number[arch], rules[i].effect[role][phase]);
     filter_return(&o, FILTER_KILL);
     return o.n;
-}
-
-int spark__jail_install(spark_jail_role role, spark_jail_phase phase)
-{
-    struct sock_filter code[JAIL_MAX_FILTER];
-    const struct sock_fprog program = {(unsigned short)spark__jail_filter(JAIL_ARCH_HERE, role, phase, code), code};
-    const long r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
-    return r == 0 ? 0 : r > 0 ? ESRCH /* a thread that could not follow */ : errno;
 }

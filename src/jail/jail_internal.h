@@ -18,7 +18,7 @@ enum { JAIL_MAX_FILTER = 1024 };
 /* The table as a program for seccomp; returns its length in instructions. */
 uint32_t spark__jail_filter(spark_jail_arch arch, spark_jail_role role, spark_jail_phase phase,
                             struct sock_filter out[JAIL_MAX_FILTER]);
-/* Installs it for every thread; 0 or an errno. */
+/* install.c (alone, so that a test can put a wrong one in its place): for every thread; 0 or an errno. */
 int spark__jail_install(spark_jail_role role, spark_jail_phase phase);
 
 /* ---- enter.c ---- */
