@@ -48,7 +48,7 @@
 /* HTTP: what is not a setting of the server (http_limits) */
 #define SPARK_MAX_HTTP_QUERY            32u   /* query parameters of one request; our routes know a handful */
 #define SPARK_MAX_HTTP_CHUNK_EXTENSIONS 1024u /* bytes of all chunk extensions of one body, which nobody reads */
-#define SPARK_MAX_HTTP_TRAILERS         4096u /* bytes of trailers, which nobody reads */
+#define SPARK_MAX_HTTP_TRAILERS         2048u /* bytes of trailers, which nobody reads */
 #define SPARK_MAX_HTTP_AHEAD            16384u /* bytes read behind a request that is being answered, to see its client leave */
 
 /* Requests */

@@ -39,8 +39,8 @@ typedef struct http_limits {
     uint64_t max_bodies; /* bytes of all bodies held together; more: 503 */
     /* First byte (of a new connection: its accept) to end of head, handshake included; whole body; between requests; no progress of a write. */
     uint32_t head_ms, body_ms, idle_ms, write_ms;
-    uint32_t min_body_rate; /* bytes a second on average, looked at after 5 s: slowloris */
-    uint32_t max_backlog;   /* bytes of a streamed reply that its reader has not taken: http_reply_room tells 0 */
+    uint32_t min_body_rate, min_body_rate_after_ms; /* bytes a second on average, looked at after so long: slowloris */
+    uint32_t max_backlog; /* bytes of a streamed reply that its reader has not taken: http_reply_room tells 0 */
 } http_limits;
 void http_limits_defaults(http_limits *l);
 

@@ -6,7 +6,7 @@
 
 #include "serve/http_internal.h"
 
-enum { READS_A_TURN = 16, LINGER_BYTES = 1 << 20, MIN_RATE_AFTER_S = 5 };
+enum { READS_A_TURN = 16, LINGER_BYTES = 1 << 20 };
 
 /* ---- Begin and end ----------------------------------------------------------------------------------------------- */
 
@@ -424,9 +424,9 @@ static bool body_is_too_slow(const http_conn *c)
 {
     const http_exchange *x = c->x;
     const uint64_t ms = (spark_clock_ns() - x->body_began_ns) / 1000000u;
-    if (ms >= c->server->limits.body_ms) return true;
-    return ms >= MIN_RATE_AFTER_S * 1000 &&
-           (uint64_t)x->parser.body_len * 1000 < (uint64_t)c->server->limits.min_body_rate * ms;
+    const http_limits *l = &c->server->limits;
+    if (ms >= l->body_ms) return true;
+    return ms >= l->min_body_rate_after_ms && (uint64_t)x->parser.body_len * 1000 < (uint64_t)l->min_body_rate * ms;
 }
 
 void http__conn_expire(http_conn *c, http_wait kind)

@@ -330,11 +330,17 @@ static bool parse_content_length(http_parser *p, spark_bytes v)
     return true;
 }
 
+/* RFC 9112, 6.3: a request whose last coding is not chunked has no length; one with others before it could be read, but not by us. */
 static bool parse_transfer_encoding(http_parser *p, spark_bytes v)
 {
+    static const char chunked[] = "chunked";
+    const size_t n = sizeof chunked - 1;
     if (p->minor == 0) return http__malformed(p, "HTTP/1.0 has no transfer codings");
-    if (!http__equals_nocase(v, "chunked"))
+    if (v.len < n || !http__equals_nocase((spark_bytes){v.ptr + v.len - n, n}, chunked))
+        return http__malformed(p, "the last transfer coding is not chunked");
+    if (v.len > n && memchr(v.ptr, ',', v.len))
         return http__fail(p, 501, "transfer_coding_not_implemented", "the only transfer coding known here is chunked");
+    if (v.len > n) return http__malformed(p, "the last transfer coding is not chunked");
     p->chunked = true;
     return true;
 }

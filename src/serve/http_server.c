@@ -33,6 +33,7 @@ void http_limits_defaults(http_limits *l)
         .idle_ms = 75000,
         .write_ms = 30000,
         .min_body_rate = 1024,
+        .min_body_rate_after_ms = 5000,
         .max_backlog = 262144,
     };
 }
@@ -356,8 +357,9 @@ static void server_set(http_server *s, struct event_base *base, const http_limit
     http_link_init(&s->all);
     http_link_init(&s->ready);
     for (int k = 0; k < HTTP_N_WAITS; k++) http_link_init(&s->waits[k]);
-    const uint32_t ms[HTTP_N_WAITS] = {0,          l->head_ms,  l->body_ms < BODY_CHECK_MS ? l->body_ms : BODY_CHECK_MS,
-                                       l->idle_ms, l->write_ms, LINGER_MS};
+    uint32_t check = l->body_ms < BODY_CHECK_MS ? l->body_ms : BODY_CHECK_MS;
+    if (l->min_body_rate_after_ms < check) check = l->min_body_rate_after_ms;
+    const uint32_t ms[HTTP_N_WAITS] = {0, l->head_ms, check, l->idle_ms, l->write_ms, LINGER_MS};
     for (int k = 0; k < HTTP_N_WAITS; k++) s->wait_ns[k] = (uint64_t)ms[k] * 1000000u;
 }
 
