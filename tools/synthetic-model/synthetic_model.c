@@ -21,7 +21,14 @@ typedef struct syn_job {
     uint32_t n;
 } syn_job;
 
-/* ---- A byte-level BPE vocabulary: bytes, pairs of letters, then tokens that no text reaches ------------------------- */
+/* ---- A byte-level BPE vocabulary: bytes, pairs of letters, then words that no text reaches (letters and digits are split
+ * before), so that whatever random weights choose is text that a server must send ------------------------------------- */
+
+/* ChatML, as most models of these shapes have it: servers know it. Its marks are plain text here. */
+static const char syn_chat_template[] =
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
+    "'\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 /* GPT-2's printable stand-in for a byte, as UTF-8. */
 static int syn_byte_text(uint32_t byte, char out[4])
@@ -54,9 +61,9 @@ static spark_status syn_vocabulary(syn_job *j, spark_err *err)
         else if (pair < PAIRS)
             snprintf(at, CAP, "%c%c", 'a' + (char)(pair / LETTERS), 'a' + (char)(pair % LETTERS));
         else
-            snprintf(at, CAP, "%s%u|>", i + 1 < n ? "<|unused_" : "<|end_", i);
+            snprintf(at, CAP, i + 1 < n ? "\xc4\xa0w%u" : "<|end_%u|>", i); /* the first two bytes stand for a space */
         tokens[i] = spark_bytes_of(at);
-        types[i] = pair < PAIRS || i < 256 ? 1 : i + 1 < n ? 5 : 3; /* normal, unused, control */
+        types[i] = i + 1 < n ? 1 : 3; /* normal, control */
     }
     for (uint32_t i = 0; i < PAIRS; i++) {
         snprintf(merge_text + 4 * i, 4, "%c %c", 'a' + (char)(i / LETTERS), 'a' + (char)(i % LETTERS));
@@ -69,6 +76,7 @@ static spark_status syn_vocabulary(syn_job *j, spark_err *err)
     SPARK_TRY(spark_gguf_put_strings(j->w, "tokenizer.ggml.merges", merges, PAIRS, err));
     SPARK_TRY(spark_gguf_put_u32(j->w, "tokenizer.ggml.bos_token_id", n - 1, err));
     SPARK_TRY(spark_gguf_put_u32(j->w, "tokenizer.ggml.eos_token_id", n - 1, err));
+    SPARK_TRY(spark_gguf_put_string(j->w, "tokenizer.chat_template", spark_bytes_of(syn_chat_template), err));
     return spark_gguf_put_bool(j->w, "tokenizer.ggml.add_bos_token", false, err);
 }
 
