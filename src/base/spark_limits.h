@@ -57,6 +57,11 @@
 #define SPARK_MAX_STOP_BYTES 1024u
 #define SPARK_MAX_LOGIT_BIAS 4096u
 #define SPARK_MAX_LOGPROBS   64u
+#define SPARK_MAX_ASK        (4u << 20) /* bytes of one request on the wire: the longest context in use takes about 1 MiB */
+#define SPARK_MAX_JSON_MEMORY (48u << 20) /* bytes that the values of one body may take while it is parsed; ids of a 1M context take 40 MB */
+#define SPARK_MAX_CHOICES    64u  /* answers of one request: prompts times n */
+#define SPARK_MAX_REPLY      (32u << 20) /* bytes of one reply that does not stream; logprobs take about 2 KB a token */
+#define SPARK_MAX_MODEL_NAME 256u
 
 /* Settings and keys: written by operators, read before anything is served */
 #define SPARK_MAX_CONFIG_BYTES (1u << 20) /* settings; real files have 1-4 KB */

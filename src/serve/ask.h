@@ -9,12 +9,12 @@
 #include "spark/spark.h"
 
 typedef enum spark_ask_kind {
-    SPARK_ASK_CHAT,       /* text: JSON object of template variables (messages, tools, ...); answer: PIECE events */
-    SPARK_ASK_TEXT,       /* text: a prompt as it is; special tokens in it only with parse_special */
-    SPARK_ASK_IDS,        /* ids: a prompt as tokens */
-    SPARK_ASK_TOKENIZE,   /* text -> ids (add_special, parse_special) */
-    SPARK_ASK_DETOKENIZE, /* ids -> text */
-    SPARK_ASK_TEMPLATE,   /* text: as CHAT -> the rendered prompt */
+    SPARK_ASK_CHAT, /* text: JSON object of template variables (messages, tools, ...); ids, if any, go before it; answer: PIECE events */
+    SPARK_ASK_TEXT, /* text: a prompt as it is; special tokens in it only with parse_special */
+    SPARK_ASK_IDS,  /* ids: a prompt as tokens */
+    SPARK_ASK_TOKENIZE, /* text -> DATA: ids (add_special, parse_special), u32 each; with `pieces` u32, u16 length and bytes each */
+    SPARK_ASK_DETOKENIZE, /* ids -> DATA: text, any bytes */
+    SPARK_ASK_TEMPLATE,   /* text: as CHAT -> DATA: the rendered prompt */
     SPARK_ASK_N_KINDS
 } spark_ask_kind;
 
@@ -25,6 +25,8 @@ typedef struct spark_ask {
     uint32_t n_ids;
     bool add_special,
         parse_special; /* TEXT, TOKENIZE: BOS as the vocabulary asks; texts of special tokens become those tokens */
+    bool pieces;       /* TOKENIZE: with the bytes of each token */
+    bool prompt_ids;   /* CHAT, TEXT, IDS: the prompt's ids come first, as DATA, u32 each */
     bool echo;         /* TEXT, IDS: the prompt's own text comes first */
     bool cache;        /* may use and fill the prefix cache (default true) */
     bool random_seed;  /* the client gave none: the front filled generate.sampling.seed from the system */
@@ -37,9 +39,14 @@ typedef struct spark_ask {
 
 void spark_ask_defaults(spark_ask *a); /* those of spark_generate_options_defaults, add_special, cache */
 
-/* Bytes that encode writes at most. */
-size_t spark_ask_size(const spark_ask *a);
-size_t spark_ask_encode(const spark_ask *a, uint8_t *out); /* out[spark_ask_size]; returns bytes written */
+/* Whether encode and decode take it: parts that its kind does not have are empty, texts are UTF-8, numbers finite, counts and
+ * sizes within spark_limits.h, and all of it within SPARK_MAX_ASK. What parameters mean is checked by the engine. */
+SPARK_MUST_CHECK spark_status spark_ask_check(const spark_ask *a, spark_err *err);
+
+size_t spark_ask_size(const spark_ask *a); /* bytes that encode writes */
+size_t spark_ask_encode(const spark_ask *a,
+                        uint8_t *out); /* out[spark_ask_size]; a was checked; returns bytes written */
+/* Arrays of the result are in arena a; text, ids and stops are copied too, so that `in` may go. */
 SPARK_MUST_CHECK spark_status spark_ask_decode(spark_ask *out, spark_bytes in, spark_arena *a, spark_err *err);
 
 #endif
