@@ -57,7 +57,7 @@ static long act_malloc(void)
 
 static long act_realloc(void)
 {
-    act_block = realloc(act_block, 100);
+    act_block = realloc(NULL, 100);
     return 0;
 }
 

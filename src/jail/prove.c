@@ -151,7 +151,7 @@ static bool prove_is_right(const spark_jail_trial *t, const jail_act *a, prove_w
     switch (wish) {
     case PROVE_KILLED:
 #ifdef SPARK_SANITIZED
-        return killed || WIFEXITED(r->status); /* there a handler names the call and exits */
+        return killed || !r->has_lived; /* there a handler names the call and exits */
 #else
         return killed && (t->number == SIGSYS || a->any_signal);
 #endif
