@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -58,6 +59,13 @@ static long act_malloc(void)
 static long act_realloc(void)
 {
     act_block = realloc(NULL, 100);
+    return 0;
+}
+
+/* libc allocates: its calls come by the guard too. */
+static long act_strdup(void)
+{
+    act_block = strdup(act_file);
     return 0;
 }
 
@@ -294,6 +302,7 @@ static const jail_act acts[] = {
     /* The guard of memory: an engine after ready */
     {.name = "malloc", .number = {NO, NO}, .run = act_malloc, .guard = JAIL_GUARD_REFUSES},
     {.name = "realloc", .number = {NO, NO}, .run = act_realloc, .guard = JAIL_GUARD_REFUSES},
+    {.name = "strdup", .number = {NO, NO}, .run = act_strdup, .guard = JAIL_GUARD_REFUSES},
     {.name = "free what was there before", .number = {NO, NO}, .run = act_free, .guard = JAIL_GUARD_ALLOWS},
 };
 

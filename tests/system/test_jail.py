@@ -96,8 +96,8 @@ class Jail(Folder):
 
     def test_an_engine_that_allocates_after_ready_ends_with_a_line(self):
         result = self.prove([], '--level', 'standard')
-        guard = {t['act']: t for t in result['trials'] if t['role'] == 'engine' and t['phase'] == 'serving' and t['act'] in ('malloc', 'realloc', 'free what was there before')}
-        self.assertEqual({a: t['verdict'] for a, t in guard.items()}, {'malloc': 'killed', 'realloc': 'killed', 'free what was there before': 'allowed'})
+        guard = {t['act']: t for t in result['trials'] if t['role'] == 'engine' and t['phase'] == 'serving' and t['act'] in ('malloc', 'realloc', 'strdup', 'free what was there before')}
+        self.assertEqual({a: t['verdict'] for a, t in guard.items()}, {'malloc': 'killed', 'realloc': 'killed', 'strdup': 'killed', 'free what was there before': 'allowed'})
         self.assertNotEqual(guard['malloc']['by'], 'SIGSYS')  # our own trap, with its line: not the filter's doing
         self.assertFalse(any(t['act'] == 'malloc' and t['role'] == 'front' for t in result['trials']))
 
