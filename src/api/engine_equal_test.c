@@ -102,7 +102,8 @@ static void run_session(equal_case *c, spark_kv_choice kv)
 /* Cases of many kinds; every fourth gets a stop string out of what it says without one. */
 static void make_cases(spark_kv_choice kv)
 {
-    static const char *const prompts[] = {"Once upon a time", "The little dog", "One day, Lily and her mother went to the",
+    static const char *const prompts[] = {"Once upon a time", "The little dog",
+                                          "One day, Lily and her mother went to the",
                                           "\xe2\x82\xac 5 and more: ", "He said: \""};
     for (uint32_t i = 0; i < N_CASES; i++) {
         equal_case *c = &cases[i];
@@ -166,7 +167,8 @@ static void compare(const equal_case *c)
     assert_memory_equal(a->top, b->top, sizeof a->top);
     assert_int_equal(a->finish, b->finish);
     assert_int_equal(a->n_tokens, b->n_tokens);
-    if (b->finish == SPARK_FINISH_STOP) assert_int_equal(b->stop_string, c->o.n_stops > 0 && !spark_model_is_eog(model, b->ids[b->n - 1]));
+    if (b->finish == SPARK_FINISH_STOP)
+        assert_int_equal(b->stop_string, c->o.n_stops > 0 && !spark_model_is_eog(model, b->ids[b->n - 1]));
     if (b->stop_string) assert_int_equal(b->which_stop, 1);
 }
 

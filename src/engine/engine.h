@@ -63,6 +63,7 @@ typedef struct spark_request {
     const uint32_t *prompt; /* [n_prompt], at least 1; copied, as is all below */
     uint32_t n_prompt;
     uint32_t n_public; /* the first so many prompt tokens may be shared with every tenant (the operator said so) */
+    uint32_t n_ctx;    /* a lower context than the engine's; 0 = the engine's */
     bool cache;        /* may use and fill the prefix cache */
     /* As in spark_generate_options; on_piece and ctx are not used. max_tokens 0 = until the model or the context ends. */
     spark_generate_options generate;

@@ -62,7 +62,7 @@ static void draw_take(spark_engine *e, engine_request *r)
     draw_piece(e, r, ready, true);
     if (stopped || eog)
         draw_finish(e, r, SPARK_FINISH_STOP, stopped);
-    else if (r->n_drawn == r->max_tokens || r->n == e->options.n_ctx)
+    else if (r->n_drawn == r->max_tokens || r->n == r->n_ctx)
         draw_finish(e, r, SPARK_FINISH_LENGTH, false);
 }
 

@@ -60,6 +60,7 @@ typedef struct engine_request {
     uint32_t n_prompt, n_public;
     uint32_t n;        /* tokens: prompt and drawn */
     uint32_t n_drawn;  /* an end token included, which is not among the tokens */
+    uint32_t n_ctx;    /* tokens that end it */
     uint32_t n_most;   /* tokens it can come to have */
     uint32_t n_billed; /* tokens that its tenant has paid for */
     uint32_t n_since;  /* rows computed since it got its seat */

@@ -341,11 +341,18 @@ static uint32_t queue_ms(double ns)
 
 /* ---- Taking a request in ---- */
 
+static uint32_t queue_ctx(const spark_engine *e, const spark_request *r)
+{
+    return r->n_ctx ? r->n_ctx : e->options.n_ctx;
+}
+
 static spark_status queue_check_prompt(const spark_engine *e, const spark_request *r, spark_err *err)
 {
     SPARK_CHECK(r->n_prompt >= 1, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "a prompt needs at least one token");
-    SPARK_CHECK(r->n_prompt < e->options.n_ctx, err, SPARK_E_CONTEXT, SPARK_ERR_NOWHERE,
-                "a prompt of %u tokens and one to answer do not fit a context of %u", r->n_prompt, e->options.n_ctx);
+    SPARK_CHECK(r->n_ctx <= e->options.n_ctx, err, SPARK_E_CONTEXT, SPARK_ERR_NOWHERE,
+                "a context of %u tokens was asked for, and %u are planned", r->n_ctx, e->options.n_ctx);
+    SPARK_CHECK(r->n_prompt < queue_ctx(e, r), err, SPARK_E_CONTEXT, SPARK_ERR_NOWHERE,
+                "a prompt of %u tokens and one to answer do not fit a context of %u", r->n_prompt, queue_ctx(e, r));
     for (uint32_t i = 0; i < r->n_prompt; i++)
         SPARK_CHECK(r->prompt[i] < e->n_vocab, err, SPARK_E_ARGUMENT, i,
                     "token id %u, but the vocabulary has %u tokens", r->prompt[i], e->n_vocab);
@@ -401,7 +408,7 @@ static spark_status queue_check_room(const spark_engine *e, const spark_request 
 static void queue_take(spark_engine *e, const spark_request *r)
 {
     const spark_generate_options *o = &r->generate;
-    const uint32_t index = e->free_request, n_ctx = e->options.n_ctx;
+    const uint32_t index = e->free_request, n_ctx = queue_ctx(e, r);
     engine_request *q = &e->requests[index];
     e->free_request = q->next;
     e->n_alive++;
@@ -421,6 +428,7 @@ static void queue_take(spark_engine *e, const spark_request *r)
                           .n_prompt = r->n_prompt,
                           .n_public = r->n_public,
                           .n = r->n_prompt,
+                          .n_ctx = n_ctx,
                           .n_most = o->max_tokens && o->max_tokens < n_ctx - r->n_prompt ? r->n_prompt + o->max_tokens
                                                                                          : n_ctx,
                           .desk = ENGINE_NONE,
