@@ -12,6 +12,8 @@ const cli_command *const cli_commands[] = {
     &cli_command_bench,
     &cli_command_quantize,
     &cli_command_jail,
+    &cli_command_key,
+    &cli_command_config,
     &cli_command_version,
     &cli_command_completion,
     NULL,

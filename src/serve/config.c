@@ -501,19 +501,24 @@ spark_status spark_config_value(const spark_config *c, const spark_config_model 
     return SPARK_SUCCESS;
 }
 
+spark_status spark_config_list_text(const spark_config_list *v, spark_arena *a, const char **out, spark_err *err)
+{
+    char *text = NULL;
+    size_t size = 1, at = 0;
+    for (uint32_t i = 0; i < v->n; i++) size += spark_text_quote(NULL, 0, v->item[i]) + 2;
+    SPARK_TRY(SPARK_NEW(a, size, &text, err));
+    for (uint32_t i = 0; i < v->n; i++) {
+        at += (size_t)snprintf(text + at, size - at, "%s", i ? ", " : "");
+        at += spark_text_quote(text + at, size - at, v->item[i]);
+    }
+    *out = text;
+    return SPARK_SUCCESS;
+}
+
 spark_status spark_config_text(const spark_config *c, const spark_config_model *model, spark_setting_id id,
                                spark_arena *a, const char **out, spark_err *err)
 {
     spark_config_list v = {0};
-    char *text = NULL;
-    size_t size = 1, at = 0;
     SPARK_TRY(spark_config_value(c, model, id, a, &v, err));
-    for (uint32_t i = 0; i < v.n; i++) size += spark_text_quote(NULL, 0, v.item[i]) + 2;
-    SPARK_TRY(SPARK_NEW(a, size, &text, err));
-    for (uint32_t i = 0; i < v.n; i++) {
-        at += (size_t)snprintf(text + at, size - at, "%s", i ? ", " : "");
-        at += spark_text_quote(text + at, size - at, v.item[i]);
-    }
-    *out = text;
-    return SPARK_SUCCESS;
+    return spark_config_list_text(&v, a, out, err);
 }

@@ -53,7 +53,7 @@ typedef enum spark_setting_kind {
     X(keep_alive, SECONDS, "--keep-alive", "TIME", "5m", 0, SPARK_FOREVER, NULL,                                       \
       "how long a model loaded on use stays without requests; 'forever'")                                              \
     X(prefix_cache, BOOL, "--no-prefix-cache", NULL, "yes", 0, 0, NULL,                                                \
-      "keep keys and values of earlier prompts, within a tenant")
+      "keys and values of earlier prompts are kept for later ones of the same tenant")
 
 #define SPARK_SERVER_SETTINGS(X)                                                                                       \
     X(listen, LIST, "--listen", "WHERE", "", 0, 0, NULL,                                                               \
@@ -188,6 +188,9 @@ const char *spark_setting_variable(const spark_setting *s, char out[64]);
  * general value. The result is in `a`. */
 SPARK_MUST_CHECK spark_status spark_config_text(const spark_config *c, const spark_config_model *model,
                                                 spark_setting_id id, spark_arena *a, const char **out, spark_err *err);
+/* The same for any items. */
+SPARK_MUST_CHECK spark_status spark_config_list_text(const spark_config_list *v, spark_arena *a, const char **out,
+                                                     spark_err *err);
 /* The unquoted items of it, for JSON. */
 SPARK_MUST_CHECK spark_status spark_config_value(const spark_config *c, const spark_config_model *model,
                                                  spark_setting_id id, spark_arena *a, spark_config_list *out,

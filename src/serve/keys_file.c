@@ -29,36 +29,36 @@ int (*spark__keys_rename)(const char *, const char *) = rename;
 
 /* ---- Reading ---- */
 
-static spark_status file_check(int fd, const char *path, struct stat *st, spark_err *err)
+/* Of the key file itself messages give no path: who asked for it puts it before them. */
+#define file_fail_it(err, what) spark_fail((err), SPARK_E_IO, SPARK_ERR_NOWHERE, what ": %s", strerror(errno))
+
+static spark_status file_check(int fd, struct stat *st, spark_err *err)
 {
-    if (fstat(fd, st) != 0) return file_fail(err, "cannot look at", path);
-    SPARK_CHECK(S_ISREG(st->st_mode), err, SPARK_E_REFUSED, SPARK_ERR_NOWHERE, "the key file '%s' is no regular file",
-                path);
+    if (fstat(fd, st) != 0) return file_fail_it(err, "cannot look at it");
+    SPARK_CHECK(S_ISREG(st->st_mode), err, SPARK_E_REFUSED, SPARK_ERR_NOWHERE, "a key file must be a regular file");
     SPARK_CHECK(st->st_uid == geteuid() || st->st_uid == 0, err, SPARK_E_REFUSED, SPARK_ERR_NOWHERE,
-                "the key file '%s' belongs to user %u: it must be yours or root's", path, (unsigned)st->st_uid);
+                "it belongs to user %u: a key file must be yours or root's", (unsigned)st->st_uid);
     SPARK_CHECK((st->st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) == 0, err, SPARK_E_REFUSED, SPARK_ERR_NOWHERE,
-                "the key file '%s' has mode %04o: others may read or change it; chmod 600 it", path,
-                (unsigned)(st->st_mode & 07777));
+                "its mode %04o lets others read or change a key file; chmod 600 it", (unsigned)(st->st_mode & 07777));
     SPARK_CHECK(st->st_size <= (off_t)SPARK_MAX_KEYS_BYTES, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
-                "the key file '%s' is over %u bytes", path, SPARK_MAX_KEYS_BYTES);
+                "a key file has at most %u bytes", SPARK_MAX_KEYS_BYTES);
     return SPARK_SUCCESS;
 }
 
-static spark_status file_slurp(int fd, const char *path, uint8_t **out, size_t *len, spark_err *err)
+static spark_status file_slurp(int fd, struct stat *st, uint8_t **out, size_t *len, spark_err *err)
 {
-    struct stat st;
-    SPARK_TRY(file_check(fd, path, &st, err));
-    const size_t size = (size_t)st.st_size;
+    SPARK_TRY(file_check(fd, st, err));
+    const size_t size = (size_t)st->st_size;
     uint8_t *ptr = malloc(size + 1);
     size_t n = 0;
-    SPARK_CHECK(ptr, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for the key file '%s'", path);
+    SPARK_CHECK(ptr, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for the key file");
     while (n < size) {
         const ssize_t got = read(fd, ptr + n, size - n);
         if (got < 0 && errno == EINTR) continue;
         if (got <= 0) {
-            const spark_status s = got < 0 ? file_fail(err, "cannot read", path)
+            const spark_status s = got < 0 ? file_fail_it(err, "cannot read it")
                                            : spark_fail(err, SPARK_E_IO, SPARK_ERR_NOWHERE,
-                                                        "'%s' became shorter while it was read", path);
+                                                        "it became shorter while it was read");
             free(ptr);
             return s;
         }
@@ -71,9 +71,10 @@ static spark_status file_slurp(int fd, const char *path, uint8_t **out, size_t *
 
 spark_status spark_keys_read_file(const char *path, uint8_t **out, size_t *len, spark_err *err)
 {
+    struct stat st;
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (fd < 0) return file_fail(err, "cannot open the key file", path);
-    const spark_status s = file_slurp(fd, path, out, len, err);
+    if (fd < 0) return file_fail_it(err, "cannot open the key file");
+    const spark_status s = file_slurp(fd, &st, out, len, err);
     close(fd);
     return s;
 }
@@ -292,9 +293,8 @@ static spark_status file_begin(file_change *c, const char *path, bool may_be_new
     SPARK_TRY(file_lock(c, err));
     const int fd = open(c->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0 && errno == ENOENT && may_be_new) return SPARK_SUCCESS;
-    if (fd < 0) return file_fail(err, "cannot open the key file", path);
-    spark_status s = file_check(fd, c->path, &c->st, err);
-    if (spark_ok(s)) s = file_slurp(fd, c->path, &c->old, &c->old_len, err);
+    if (fd < 0) return file_fail_it(err, "cannot open the key file");
+    spark_status s = file_slurp(fd, &c->st, &c->old, &c->old_len, err);
     close(fd);
     if (spark_ok(s)) s = spark_keys_parse(&c->keys, (spark_bytes){c->old, c->old_len}, err);
     c->exists = spark_ok(s);

@@ -26,7 +26,8 @@ typedef struct spark_metrics spark_metrics;
 /* Why something was turned away. The first eight are SPARK_GATE_REASONS of keys_gate.h. */
 #define SPARK_METRIC_REFUSALS(X)                                                                                       \
     X(NONE, "none")                                                                                                    \
-    X(KEY, "key") X(EXPIRED, "expired") X(SCOPE, "scope") X(LOCKOUT, "lockout") X(PARALLEL, "parallel")                \
+    X(KEY, "key")                                                                                                      \
+    X(EXPIRED, "expired") X(SCOPE, "scope") X(LOCKOUT, "lockout") X(PARALLEL, "parallel")                              \
         X(REQUEST_RATE, "request_rate") X(TOKEN_RATE, "token_rate") X(HOST, "host") X(ORIGIN, "origin")                \
             X(MALFORMED, "malformed") X(UNSUPPORTED, "unsupported") X(TOO_LARGE, "too_large") X(TIMEOUT, "timeout")    \
                 X(CONNECTIONS, "connections") X(MODEL, "model") X(QUEUE, "queue") X(CONTEXT, "context")                \

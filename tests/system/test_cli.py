@@ -3,7 +3,7 @@ import json, os, re, shutil, subprocess, unittest
 
 from support import DATA, ROOT, SPARK, Folder, is_one_error_line, needs_data, spark, spark_json
 
-COMMANDS = ['run', 'chat', 'inspect', 'tokenize', 'score', 'bench', 'quantize', 'jail', 'version', 'completion']
+COMMANDS = ['run', 'chat', 'inspect', 'tokenize', 'score', 'bench', 'quantize', 'jail', 'key', 'config', 'version', 'completion']
 STORIES = DATA / 'llm/stories260K/stories260K.f32.gguf'
 
 
