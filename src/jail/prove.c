@@ -144,17 +144,22 @@ static void prove_verdict(spark_jail_trial *t, const prove_result *r)
     }
 }
 
+static bool prove_was_killed(const spark_jail_trial *t, const jail_act *a, const prove_result *r)
+{
+#ifdef SPARK_SANITIZED /* a handler names the call there and ends the process */
+    if (!r->has_lived) return true;
+#else
+    (void)r;
+#endif
+    return t->verdict == SPARK_JAIL_KILLED && (t->number == SIGSYS || a->any_signal);
+}
+
 static bool prove_is_right(const spark_jail_trial *t, const jail_act *a, prove_wish wish, int deny,
                            const prove_result *r)
 {
     const bool killed = t->verdict == SPARK_JAIL_KILLED;
     switch (wish) {
-    case PROVE_KILLED:
-#ifdef SPARK_SANITIZED
-        return killed || !r->has_lived; /* there a handler names the call and exits */
-#else
-        return killed && (t->number == SIGSYS || a->any_signal);
-#endif
+    case PROVE_KILLED: return prove_was_killed(t, a, r);
     case PROVE_GUARDED: return killed && (t->number == SIGILL || t->number == SIGTRAP) && r->spoke;
     case PROVE_HELD: return t->verdict != SPARK_JAIL_ALLOWED && !killed && t->number != 0;
     case PROVE_DENIED: return t->verdict != SPARK_JAIL_ALLOWED && !killed && t->number == deny;
