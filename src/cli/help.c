@@ -9,6 +9,7 @@ const cli_command *const cli_commands[] = {
     &cli_command_inspect,
     &cli_command_tokenize,
     &cli_command_score,
+    &cli_command_serve,
     &cli_command_bench,
     &cli_command_quantize,
     &cli_command_jail,

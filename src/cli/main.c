@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 #include "jail/jail.h"
+#include "serve/cell_main.h"
 
 /* `spark man [COMMAND]` prints the roff source of a man page; the build makes the pages with it. */
 static int main_man(int argc, char **argv)
@@ -32,7 +33,7 @@ int main(int argc, char **argv)
 {
     static cli_args args; /* large, and needed once */
     spark_jail_spec cell;
-    if (spark_jail_is_cell(argc, argv, &cell)) return CLI_USAGE; /* trials only: they do not come back */
+    if (spark_jail_is_cell(argc, argv, &cell)) return spark_cell_main(&cell);
     signal(SIGPIPE, SIG_IGN); /* a reader that left is an error of the write, said in one line */
     if (argc < 2) {
         cli_help_all(stderr);

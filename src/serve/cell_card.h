@@ -4,13 +4,8 @@
 
 #include "api/api_internal.h"
 #include "engine/engine.h"
-#include "serve/api.h"
-#include "serve/cell_config.h"
 
-/* JSON text, malloc'd; NULL if there is no memory. */
-char *cell_card_text(const spark_model *m, const spark_engine_options *o, const cell_config *c);
-
-/* Reads it; texts are copied to the arena. Fills what an engine knows: not name, created_s, loaded, expires_s. */
-SPARK_MUST_CHECK spark_status cell_card_parse(api_card *out, spark_bytes ready, spark_arena *a, spark_err *err);
+/* JSON text from jansson's memory, which the caller has chosen; NULL if there is none left. */
+char *cell_card_text(const spark_model *m, const spark_engine_options *o);
 
 #endif

@@ -42,7 +42,7 @@ static const char *const config_other_variables[] = {"SPARK_CONFIG",       "SPAR
 
 /* Where a value stands, for errors. */
 typedef struct config_place {
-    spark_source source;
+    spark_setting_source source;
     const char *what; /* the name, variable or flag */
     uint32_t line, column;
 } config_place;

@@ -128,16 +128,16 @@ typedef struct spark_setting {
 extern const spark_setting spark_settings[SPARK_N_SETTINGS];
 
 /* Lowest first: a value replaces one of its own or a lower source. */
-typedef enum spark_source {
+typedef enum spark_setting_source {
     SPARK_FROM_DEFAULT,
     SPARK_FROM_GENERAL,
     SPARK_FROM_FILE,
     SPARK_FROM_ENVIRONMENT,
     SPARK_FROM_FLAG
-} spark_source;
+} spark_setting_source;
 
 typedef struct spark_origin {
-    spark_source source; /* GENERAL: of a model, the value that counts for all models */
+    spark_setting_source source; /* GENERAL: of a model, the value that counts for all models */
     uint32_t line;       /* FILE */
 } spark_origin;
 

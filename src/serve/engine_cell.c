@@ -11,14 +11,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/checked.h"
 #include "base/clock.h"
 #include "base/pages.h"
 #include "serve/engine_cell_internal.h"
+#include "text/json_heap.h"
 
-enum { CELL_PROGRESS_NS = 100000000, CELL_KV_BLOCK = 128 };
+enum {
+    CELL_PROGRESS_NS = 100000000,
+    CELL_KV_BLOCK = 128,
+    CELL_TEXT_MIN = 256 << 10, /* bytes of one request's text that memory is planned for: at least, */
+    CELL_TEXT_TOKEN = 16,      /* and for each token of the context: four times what a token of prose has */
+};
 
 static int cell_say(const engine_cell *c, const char *what, const spark_err *err)
 {
@@ -68,7 +73,7 @@ static spark_status cell_start(engine_cell *c, const spark_jail_spec *spec, spar
                 "%u descriptors, but %u links and %u files", spec->n_fds, c->config.n_links, c->config.n_files);
     SPARK_TRY(spark_pool_create(&c->pool, c->config.n_threads, err));
     (void)spark_isa_best(); /* asks Linux for AMX where there is some */
-    api_json_heap_install();
+    api_text_prepare_cell(); /* from here on JSON lives in scratch */
     return spark_jail_open_phase(spec, err);
 }
 
@@ -111,7 +116,7 @@ static spark_status cell_sum(const engine_cell *c, cell_plan *p, uint32_t n_page
     const spark_session_options so = {.n_ctx = p->engine.n_ctx, .kv = (spark_kv_choice)c->config.kv};
     p->engine.n_pages = n_pages;
     SPARK_TRY(spark_model_plan(c->model, &so, &base, err));
-    SPARK_TRY(spark_engine_plan(c->model->net, &p->engine, c->config.n_threads, &e, err));
+    SPARK_TRY(spark_engine_plan(c->model->net, c->model->tokenizer, &p->engine, c->config.n_threads, &e, err));
     p->memory = (cell_memory){.weights = base.weights, .kv = e.kv};
     p->memory.rest = e.scratch + e.requests + base.vocabulary + p->scratch + cell_fixed_bytes();
     SPARK_CHECK(spark_add_u64(p->memory.weights, p->memory.kv, &p->memory.planned) &&
@@ -156,7 +161,9 @@ static spark_status cell_plan_all(engine_cell *c, cell_plan *p, spark_err *err)
         .itl_target_us = c->config.itl_target_us,
         .kv_type = shape.kv_type,
         .prefix_cache = c->config.prefix_cache};
-    p->scratch = api_text_scratch_bytes(c->model, shape.n_ctx, SPARK_WIRE_ASK_MAX);
+    size_t text = (size_t)shape.n_ctx * CELL_TEXT_TOKEN;
+    text = text < CELL_TEXT_MIN ? CELL_TEXT_MIN : text > SPARK_WIRE_ASK_MAX ? SPARK_WIRE_ASK_MAX : text;
+    p->scratch = api_text_scratch_bytes(c->model, shape.n_ctx, text);
     return cell_fit(c, p, err);
 }
 
@@ -181,8 +188,11 @@ static bool cell_progress(void *ctx, uint64_t done, uint64_t total)
 
 static spark_status cell_make_ready(engine_cell *c, const cell_plan *p, spark_err *err)
 {
-    char *text = cell_card_text(c->model, &p->engine, &c->config);
-    SPARK_CHECK(text, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
+    const spark_mark mark = spark_arena_mark(c->scratch);
+    spark_json_heap_use(c->scratch);
+    const char *text = cell_card_text(c->model, &p->engine);
+    spark_json_heap_use(NULL);
+    SPARK_CHECK(text, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for the description of the model");
     const size_t len = strlen(text);
     c->ready = malloc(CELL_MEMORY_BYTES + len);
     if (c->ready) {
@@ -190,7 +200,7 @@ static spark_status cell_make_ready(engine_cell *c, const cell_plan *p, spark_er
         memcpy(c->ready + CELL_MEMORY_BYTES, text, len);
         c->ready_len = CELL_MEMORY_BYTES + len;
     }
-    free(text);
+    spark_arena_reset(c->scratch, mark);
     SPARK_CHECK(c->ready, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
     return SPARK_SUCCESS;
 }
@@ -244,8 +254,7 @@ static void cell_drop_front(engine_cell *c)
         } /* nobody is left to tell */
     }
     c->events_wait = false;
-    close(l->fd);
-    cell_next_front(c);
+    cell_next_front(c); /* the old descriptor stays open, unused: the door lets no close through */
 }
 
 static void cell_take_credit(engine_cell *c, uint32_t link, uint64_t stream)

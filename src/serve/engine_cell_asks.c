@@ -31,7 +31,7 @@ static spark_status cell_answer(engine_cell *c, uint32_t link, uint64_t stream, 
 
 static unsigned ask_flags(const spark_ask *a)
 {
-    return (a->add_special ? SPARK_ENCODE_ADD : 0u) | (a->parse_special ? SPARK_ENCODE_SPECIAL : 0u);
+    return (a->add_special ? SPARK_TOKENIZE_ADD : 0u) | (a->parse_special ? SPARK_TOKENIZE_SPECIAL : 0u);
 }
 
 static spark_status ask_ids(engine_cell *c, const spark_ask *a, spark_ids *ids, spark_err *err)

@@ -6,6 +6,7 @@
 #include "api/api_internal.h"
 #include "engine/engine.h"
 #include "serve/ask.h"
+#include "serve/cell_card.h"
 #include "serve/cell_config.h"
 #include "serve/messages.h"
 

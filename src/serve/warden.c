@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "serve/config_write.h"
 #include "serve/log.h"
 #include "serve/sockets.h"
 #include "serve/warden_internal.h"
@@ -23,7 +24,7 @@ static spark_status tell(warden *w, const control_message *m)
     spark_err err = {0};
     if (w->control < 0) return SPARK_SUCCESS;
     const spark_status s = control_send(w->control, m, &err);
-    if (!spark_ok(s)) spark_log(SPARK_LOG_WARN, "front_link", "why=%s", err.text); /* its end is seen by its pidfd */
+    if (!spark_ok(s)) spark_log_event(w->log, SPARK_LOG_WARN, "front_link", NULL, err.text); /* its end is seen by its pidfd */
     return s;
 }
 
@@ -88,12 +89,12 @@ static spark_status tell_tls(warden *w, spark_err *err)
     control_message c = {.kind = CONTROL_TLS};
     if (!o->tls_cert) return SPARK_SUCCESS;
     spark_status s = spark_file_open(o->tls_cert, false, &c.fds[0], err);
-    if (spark_ok(s)) c.n_fds++, s = spark_file_open(o->tls_key, true, &c.fds[1], err);
-    if (spark_ok(s)) c.n_fds++;
-    if (spark_ok(s) && o->tls_client_ca) {
-        s = spark_file_open(o->tls_client_ca, false, &c.fds[2], err);
-        if (spark_ok(s)) c.n_fds++;
-    }
+    c.n_fds += spark_ok(s) ? 1 : 0;
+    if (spark_ok(s)) s = spark_file_open(o->tls_key, true, &c.fds[c.n_fds], err);
+    c.n_fds += spark_ok(s) ? 1 : 0;
+    const bool has_ca = spark_ok(s) && o->tls_client_ca;
+    if (has_ca) s = spark_file_open(o->tls_client_ca, false, &c.fds[c.n_fds], err);
+    c.n_fds += has_ca && spark_ok(s) ? 1 : 0;
     if (spark_ok(s)) (void)!spark_ok(tell(w, &c));
     for (uint32_t i = 0; i < c.n_fds; i++) close(c.fds[i]);
     return s;
@@ -132,7 +133,7 @@ static spark_status add_listener(warden *w, int fd, uint32_t bits, spark_err *er
 static uint32_t listen_bits(const spark_config *c, const spark_listen *l)
 {
     if (l->path) return CONTROL_LISTEN_UNIX | (c->keys ? 0 : CONTROL_LISTEN_OPEN);
-    return (c->tls_cert && c->tls != WARDEN_TLS_OFF ? CONTROL_LISTEN_TLS : 0) |
+    return (c->tls_cert && c->tls == WARDEN_TLS_ON ? CONTROL_LISTEN_TLS : 0) |
            (c->proxies.n && !l->loopback ? CONTROL_LISTEN_PROXY : 0) |
            (c->no_auth && l->loopback ? CONTROL_LISTEN_OPEN : 0);
 }
@@ -169,7 +170,7 @@ static void front_says(warden *w, const control_message *m)
     const bool names_model = m->kind == CONTROL_LOAD || m->kind == CONTROL_UNLOAD || m->kind == CONTROL_SWITCHED ||
                              m->kind == CONTROL_USED;
     if (names_model && m->arg >= w->config->n_models) {
-        spark_log(SPARK_LOG_ERROR, "front_link", "why=a model that does not exist");
+        spark_log_event(w->log, SPARK_LOG_ERROR, "front_link", NULL, "it names a model that does not exist");
         kill(w->front.pid, SIGKILL);
         return;
     }
@@ -213,7 +214,8 @@ static void warden_front_ended(warden *w)
         w->drained = true;
         return;
     }
-    spark_log(SPARK_LOG_ERROR, "front_ended", "pid=%d status=%d", (int)w->front.pid, status);
+    char how[WARDEN_STATUS_TEXT];
+    spark_log_event(w->log, SPARK_LOG_ERROR, "front_ended", NULL, warden_status_text(status, how));
     w->front_retry_ns = warden_backoff(&w->front_backoff_ms, (spark_clock_ns() - w->front_started_ns) / 1000000);
 }
 
@@ -231,16 +233,16 @@ static void warden_reload(warden *w)
     spark_err err = {0};
     spark_notify_systemd("RELOADING=1");
     if (!spark_ok(warden_tell_keys(w, &err)))
-        spark_log(SPARK_LOG_ERROR, "reload_keys", "why=%s; the old keys stay", err.text);
+        spark_log_event(w->log, SPARK_LOG_ERROR, "reload_keys_failed", NULL, err.text);
     for (uint32_t k = 0; k < w->config->n_models; k++) {
         warden_model *m = &w->models[k];
         struct stat now;
         m->retry_ns = 0; /* a model that failed is tried again */
         if (!m->config->file || !m->current || m->current->state != INSTANCE_READY || m->other) continue;
         if (stat(m->config->file, &now) != 0 || same_file(&now, &m->current->file)) continue;
-        spark_log(SPARK_LOG_INFO, "model_swap", "model=%s", m->config->name);
+        spark_log_event(w->log, SPARK_LOG_INFO, "model_swap", m->config->name, NULL);
         if (!spark_ok(warden_start_engine(w, k, &err)))
-            spark_log(SPARK_LOG_ERROR, "model_swap", "model=%s why=%s; the old one stays", m->config->name, err.text);
+            spark_log_event(w->log, SPARK_LOG_ERROR, "model_swap_failed", m->config->name, err.text);
     }
     spark_notify_systemd("READY=1");
 }
@@ -251,7 +253,7 @@ static void warden_stop(warden *w)
         w->stop = true;
         return;
     }
-    spark_log(SPARK_LOG_INFO, "draining", "seconds=%.0f", (double)w->config->drain_timeout / 1000);
+    spark_log_event(w->log, SPARK_LOG_INFO, "draining", NULL, NULL);
     spark_notify_systemd("STOPPING=1");
     w->draining = true;
     w->drained = !w->front_alive;
@@ -287,7 +289,7 @@ static void warden_start_wanted(warden *w)
     const uint64_t now = spark_clock_ns();
     if (w->draining) return;
     if (!w->front_alive && now >= w->front_retry_ns && !spark_ok(warden_start_front(w, &err))) {
-        spark_log(SPARK_LOG_ERROR, "front_start", "why=%s", err.text);
+        spark_log_event(w->log, SPARK_LOG_ERROR, "front_start_failed", NULL, err.text);
         w->front_retry_ns = warden_backoff(&w->front_backoff_ms, 0);
     }
     if (w->config->memory && any_draining(w)) return;
@@ -298,7 +300,7 @@ static void warden_start_wanted(warden *w)
             m->retry_ns = 0;
             continue;
         }
-        spark_log(SPARK_LOG_ERROR, "model_failed", "model=%s why=%s", m->config->name, err.text);
+        spark_log_event(w->log, SPARK_LOG_ERROR, "model_failed", m->config->name, err.text);
         m->retry_ns = warden_backoff(&m->backoff_ms, 0);
         if (m->config->load != WARDEN_LOAD_AT_START) m->wanted = false;
         warden_tell_model(w, k, err.text);
@@ -389,30 +391,51 @@ static void warden_end(warden *w)
     free(w->jail_json);
 }
 
-int spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(const spark_config *c))
+static spark_status warden_open_log(warden *w, spark_err *err)
+{
+    const spark_config *c = w->config;
+    const int fd = spark_log_nonblocking(STDERR_FILENO);
+    if (fd != STDERR_FILENO) { /* what the cells take over as theirs does not block either */
+        (void)dup3(fd, STDERR_FILENO, 0);
+        close(fd);
+    }
+    return spark_log_create(&w->log, &(spark_log_options){.fd = STDERR_FILENO, .level = (spark_log_level)c->log_level, .format = (spark_log_format)c->log_format, .cell = "warden"}, err);
+}
+
+/* The level that the operator demands; less is refused (law 5), with what is missing and what could be had. */
+static spark_status warden_check_jail(warden *w, spark_err *err)
+{
+    static const spark_jail_level levels[] = {SPARK_JAIL_STRICT, SPARK_JAIL_STANDARD, SPARK_JAIL_OFF}; /* choices of `jail` */
+    spark_jail_report r;
+    w->level = levels[w->config->jail];
+    SPARK_TRY(spark_jail_probe(&r, err));
+    const spark_jail_means *m = spark_jail_missing(&r, w->level);
+    SPARK_CHECK(!m, err, SPARK_E_REFUSED, SPARK_ERR_NOWHERE, "level %s cannot be had here: %s (%s); --jail %s can",
+                spark_jail_level_name(w->level), m->name, m->why, spark_jail_level_name(r.level));
+    return SPARK_SUCCESS;
+}
+
+spark_status spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(const spark_config *c), int *exit_code, spark_err *err)
 {
     static warden the_warden; /* large, and the process has one */
     warden *w = &the_warden;
-    spark_err err = {0};
-    *w = (warden){.config = c, .minted_keys = keys, .control = -1, .level = warden_level(c)};
+    *w = (warden){.config = c, .minted_keys = keys, .control = -1};
     for (uint32_t k = 0; k < c->n_models; k++)
         w->models[k] = (warden_model){.config = &c->models[k], .wanted = c->models[k].load == WARDEN_LOAD_AT_START};
     const int signals = warden_signals();
-    if (!spark_ok(warden_check_jail(w, &err))) {
-        spark_log(SPARK_LOG_ERROR, "jail", "why=%s", err.text);
-        return 3;
-    }
-    if (signals < 0 || !spark_ok(warden_listen(w, &err))) {
-        spark_log(SPARK_LOG_ERROR, "start", "why=%s", signals < 0 ? strerror(errno) : err.text);
-        return 1;
-    }
+    SPARK_TRY(warden_check_jail(w, err));
+    SPARK_CHECK(signals >= 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot take signals: %s", strerror(errno));
+    SPARK_TRY(warden_open_log(w, err));
+    SPARK_TRY(warden_listen(w, err));
     while (!warden_done(w)) {
         warden_start_wanted(w);
         warden_turn(w, signals);
         warden_announce(w, banner);
     }
     warden_end(w);
-    spark_log(SPARK_LOG_INFO, "stopped", "drained=%s", w->drained ? "yes" : "no");
+    spark_log_event(w->log, SPARK_LOG_INFO, "stopped", NULL, w->drained ? "drained" : "not drained");
+    spark_log_destroy(&w->log);
     close(signals);
-    return 0;
+    *exit_code = w->exit_code;
+    return SPARK_SUCCESS;
 }

@@ -7,8 +7,10 @@
 
 #include "serve/config.h"
 
-/* Serves until told to stop; returns the exit code of the process (0, 1, 3: the jail cannot be had). `keys` (may be empty): a key file's
- * text to use instead of a file (a key minted for this run). `banner` (may be NULL) is called once all listens. */
-int spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(const spark_config *c));
+/* Serves until told to stop; *exit_code is then that of the process: 1 if a model could not be loaded at start. Errors before
+ * that: E_REFUSED if the jail cannot be had, E_IO if an address cannot be listened on. `keys` (may be empty): a key file's text to use
+ * instead of a file (a key minted for this run). `banner` (may be NULL) is called once all is ready. */
+SPARK_MUST_CHECK spark_status spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(const spark_config *c),
+                                               int *exit_code, spark_err *err);
 
 #endif

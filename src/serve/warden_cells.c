@@ -173,7 +173,10 @@ spark_status warden_start_engine(warden *w, uint32_t model, spark_err *err)
         m->other = i;
     else
         m->current = i;
-    spark_log(SPARK_LOG_INFO, "engine_started", "model=%s pid=%d", m->config->name, (int)i->cell.pid);
+    spark_log_begin(w->log, SPARK_LOG_INFO, "engine_started");
+    spark_log_text(w->log, "model", m->config->name);
+    spark_log_u64(w->log, "pid", (uint64_t)i->cell.pid);
+    spark_log_end(w->log);
     return SPARK_SUCCESS;
 }
 
@@ -216,9 +219,14 @@ static void engine_is_ready(warden *w, warden_instance *i, const uint8_t *payloa
     i->planned = memory.planned;
     i->state = INSTANCE_READY;
     m->backoff_ms = 0;
-    spark_log(SPARK_LOG_INFO, "model_ready", "model=%s ms=%.0f planned_mb=%.1f weights_mb=%.1f kv_mb=%.1f rest_mb=%.1f",
-              m->config->name, (double)(spark_clock_ns() - i->started_ns) / 1e6, (double)memory.planned / 1e6,
-              (double)memory.weights / 1e6, (double)memory.kv / 1e6, (double)memory.rest / 1e6);
+    spark_log_begin(w->log, SPARK_LOG_INFO, "model_ready");
+    spark_log_text(w->log, "model", m->config->name);
+    spark_log_ms(w->log, "ms", spark_clock_ns() - i->started_ns);
+    spark_log_u64(w->log, "planned_bytes", memory.planned);
+    spark_log_u64(w->log, "weights_bytes", memory.weights);
+    spark_log_u64(w->log, "kv_bytes", memory.kv);
+    spark_log_u64(w->log, "rest_bytes", memory.rest);
+    spark_log_end(w->log);
     if (m->other == i) { /* the front goes over to it, says so, and then the old one drains */
         warden_instance *old = m->current;
         m->current = i;
@@ -238,7 +246,11 @@ static void engine_is_broken(warden *w, warden_instance *i, spark_bytes payload)
         m->retry_ns = spark_clock_ns(); /* again, once the other has gone */
         return;
     }
-    spark_log(SPARK_LOG_ERROR, "model_failed", "model=%s why=%s", m->config->name, f.err.text);
+    spark_log_event(w->log, SPARK_LOG_ERROR, "model_failed", m->config->name, f.err.text);
+    if (!w->announced && m->config->load == WARDEN_LOAD_AT_START) { /* a start that cannot succeed is told at once */
+        w->exit_code = 1;
+        w->stop = true;
+    }
     m->retry_ns = warden_backoff(&m->backoff_ms, 0);
     if (m->backoff_ms < WARDEN_BACKOFF_MAX_MS / 8)
         m->backoff_ms = WARDEN_BACKOFF_MAX_MS / 8;                  /* a file seldom mends itself */
@@ -260,33 +272,32 @@ void warden_read_engine(warden *w, warden_instance *i)
     }
     if (spark_ok(s) && !closed) return;
     if (!spark_ok(s)) {
-        spark_log(SPARK_LOG_ERROR, "engine_link_broken", "model=%s why=%s", w->models[i->model].config->name, err.text);
+        spark_log_event(w->log, SPARK_LOG_ERROR, "engine_link_broken", w->models[i->model].config->name, err.text);
         warden_kill_engine(i);
     }
     close(i->link); /* the end of its process is seen by its pidfd */
     i->link = -1;
 }
 
-static const char *status_text(int status, char buf[48])
+const char *warden_status_text(int status, char buf[WARDEN_STATUS_TEXT])
 {
     if (WIFSIGNALED(status))
-        snprintf(buf, 48, "signal %d", WTERMSIG(status));
+        snprintf(buf, WARDEN_STATUS_TEXT, "signal %d", WTERMSIG(status));
     else
-        snprintf(buf, 48, "exit %d", WEXITSTATUS(status));
+        snprintf(buf, WARDEN_STATUS_TEXT, "exit %d", WEXITSTATUS(status));
     return buf;
 }
 
 void warden_engine_ended(warden *w, warden_instance *i)
 {
     int status = 0;
-    char how[48];
+    char how[WARDEN_STATUS_TEXT];
     warden_model *m = &w->models[i->model];
     if (i->link >= 0) warden_read_engine(w, i); /* its last words */
     (void)waitpid(i->cell.pid, &status, 0);
     const bool expected = i->state == INSTANCE_DRAINING;
     const uint64_t ran_ms = (spark_clock_ns() - i->started_ns) / 1000000;
-    spark_log(expected ? SPARK_LOG_INFO : SPARK_LOG_ERROR, "engine_ended", "model=%s pid=%d how=%s", m->config->name,
-              (int)i->cell.pid, status_text(status, how));
+    spark_log_event(w->log, expected ? SPARK_LOG_INFO : SPARK_LOG_ERROR, "engine_ended", m->config->name, warden_status_text(status, how));
     const bool was_current = m->current == i;
     if (was_current) {
         m->current = m->other; /* a successor that loads still, or none */

@@ -7,6 +7,7 @@
 #include "jail/jail.h"
 #include "serve/cell_config.h"
 #include "serve/control.h"
+#include "serve/log.h"
 #include "serve/warden.h"
 #include "serve/wire.h"
 
@@ -16,6 +17,7 @@ enum {
     WARDEN_BACKOFF_MAX_MS = 30000,
     WARDEN_HEALTHY_MS = 60000,     /* who ran so long starts again at once */
     WARDEN_FRONT_BYTES = 64 << 20, /* of the budget, for front and warden: connections come on top of its 30 MB */
+    WARDEN_TLS_ON = 0, /* choice of the setting `tls` */
     WARDEN_LOAD_AT_START = 0,      /* choice of the setting `load` */
 };
 
@@ -43,6 +45,7 @@ typedef struct warden_model {
 
 typedef struct warden {
     spark_config *config;
+    spark_log *log;
     spark_bytes minted_keys;
     spark_jail_level level;
     warden_model models[SPARK_MAX_SERVED];
@@ -69,6 +72,9 @@ void warden_kill_engine(warden_instance *i);
 /* Tells the front how a model stands. */
 void warden_tell_model(warden *w, uint32_t model, const char *why);
 /* Milliseconds from now on the clock, backing off. */
+/* "exit 1", "signal 9" */
+enum { WARDEN_STATUS_TEXT = 24 };
+const char *warden_status_text(int status, char buf[WARDEN_STATUS_TEXT]);
 uint64_t warden_backoff(uint64_t *backoff_ms, uint64_t ran_ms);
 
 /* Everything that was told to the front at its start, told (again). */

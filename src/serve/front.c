@@ -1,0 +1,287 @@
+/* front.c - start, the warden's messages, the clock. */
+#include "serve/front.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "serve/front_internal.h"
+#include "serve/log.h"
+
+enum { FRONT_FILE_MAX = 16 << 20, FRONT_USED_MS = 1000 };
+
+void front_tell(front *f, control_kind kind, uint32_t arg)
+{
+    spark_err err = {0};
+    if (!spark_ok(control_send(f->control, &(control_message){.kind = kind, .arg = arg}, &err)))
+        spark_log_event(f->log, SPARK_LOG_ERROR, "warden_link", NULL, err.text); /* without the warden the process ends anyway */
+}
+
+/* ---- What the warden sends ---- */
+
+/* All bytes of a file that the warden opened; malloc'd. */
+static spark_status front_read(int fd, uint8_t **out, size_t *len, spark_err *err)
+{
+    struct stat st;
+    SPARK_CHECK(fstat(fd, &st) == 0 && st.st_size >= 0 && st.st_size <= FRONT_FILE_MAX, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
+                "a file of secrets that is no file, or has over %d bytes", FRONT_FILE_MAX);
+    const size_t size = (size_t)st.st_size;
+    uint8_t *p = malloc(size + 1);
+    SPARK_CHECK(p, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
+    size_t done = 0;
+    for (ssize_t n = 1; done < size && n > 0; done += n > 0 ? (size_t)n : 0) n = pread(fd, p + done, size - done, (off_t)done);
+    p[done] = '\0';
+    *out = p;
+    *len = done;
+    return SPARK_SUCCESS;
+}
+
+static void wipe_free(uint8_t *p, size_t len)
+{
+    if (p) explicit_bzero(p, len);
+    free(p);
+}
+
+static spark_status front_take_keys(front *f, const control_message *m, spark_err *err)
+{
+    uint8_t *text = NULL;
+    size_t len = 0;
+    if (m->n_fds == 0) return SPARK_SUCCESS; /* none: every key is refused */
+    SPARK_TRY(front_read(m->fds[0], &text, &len, err));
+    const spark_status s = spark_gate_load(f->gate, (spark_bytes){text, len}, err);
+    wipe_free(text, len);
+    if (spark_ok(s)) f->has_keys = true;
+    return s;
+}
+
+static spark_status front_take_tls(front *f, const control_message *m, spark_err *err)
+{
+    uint8_t *file[3] = {0};
+    size_t len[3] = {0};
+    spark_status s = SPARK_SUCCESS;
+    for (uint32_t i = 0; i < m->n_fds && i < 3 && spark_ok(s); i++) s = front_read(m->fds[i], &file[i], &len[i], err);
+    if (spark_ok(s))
+        s = http_tls_create(&f->tls, (spark_bytes){file[0], len[0]}, (spark_bytes){file[1], len[1]}, (spark_bytes){file[2], len[2]}, err);
+    for (int i = 0; i < 3; i++) wipe_free(file[i], len[i]);
+    return s;
+}
+
+static spark_status front_open_log(front *f, spark_err *err)
+{
+    const spark_config *c = f->config;
+    const spark_log_options o = {.fd = STDERR_FILENO,
+                                 .level = c ? (spark_log_level)c->log_level : SPARK_LOG_INFO,
+                                 .format = c ? (spark_log_format)c->log_format : SPARK_LOG_JSON,
+                                 .prompts = c && c->log_prompts,
+                                 .cell = "front"};
+    return spark_log_create(&f->log, &o, err);
+}
+
+static spark_status front_take_settings(front *f, spark_bytes text, spark_err *err)
+{
+    SPARK_TRY(spark_config_create(&f->config, err));
+    SPARK_TRY(spark_config_add_file(f->config, text, "the warden's", err));
+    SPARK_TRY(spark_config_finish(f->config, err));
+    spark_log_destroy(&f->log); /* until now it knew no settings */
+    SPARK_TRY(front_open_log(f, err));
+    f->n_models = f->config->n_models;
+    for (uint32_t i = 0; i < f->n_models; i++)
+        f->models[i] = (front_model){.config = &f->config->models[i],
+                                     .card = {.name = f->config->models[i].name},
+                                     .keep_ms = f->config->models[i].load == 0 ? SPARK_FOREVER : f->config->models[i].keep_alive};
+    return spark_gate_create(&f->gate, f->config->proxy, f->config->proxies.n, err);
+}
+
+static spark_status front_take_listener(front *f, const control_message *m, spark_err *err)
+{
+    SPARK_CHECK(m->n_fds == 1 && f->n_listeners < SPARK_MAX_SETTING_LIST, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE, "a listener without a socket");
+    f->bits[f->n_listeners] = m->arg;
+    f->listeners[f->n_listeners++] = (http_listener){.fd = m->fds[0]};
+    return SPARK_SUCCESS;
+}
+
+static void front_take_model(front *f, const control_message *m)
+{
+    front_model *model = &f->models[m->arg];
+    if (m->value == CONTROL_MODEL_READY) {
+        front_link_add(f, m->arg, m->fds[0]); /* it is ready once the engine has described itself on it */
+        return;
+    }
+    front_link_retire(f, m->arg);
+    model->state = (control_model_state)m->value;
+    snprintf(model->why, sizeof model->why, "%.*s", (int)m->text.len, (const char *)m->text.ptr);
+    front_model_changed(f, model);
+}
+
+static bool front_may_proxy(void *tag, const char *address)
+{
+    (void)tag;
+    extern front *front_self;
+    return spark_net_within(address, front_self->config->proxy, front_self->config->proxies.n);
+}
+
+front *front_self; /* the process has one; http.h's may_proxy has no other way to it */
+
+/* Everything is told: the door closes for good, and clients come in. */
+static spark_status front_go(front *f, spark_err *err)
+{
+    const spark_config *c = f->config;
+    http_limits l;
+    http_limits_defaults(&l);
+    l.max_connections = c->max_connections;
+    l.max_connections_per_address = c->max_per_address;
+    l.max_head = (uint32_t)c->max_head;
+    l.max_headers = c->max_headers;
+    l.max_url = (uint32_t)c->max_url;
+    l.max_body = c->max_body;
+    l.max_bodies = c->max_bodies;
+    l.head_ms = (uint32_t)c->head_timeout;
+    l.body_ms = (uint32_t)c->body_timeout;
+    l.idle_ms = (uint32_t)c->idle_timeout;
+    l.write_ms = (uint32_t)c->write_timeout;
+    l.min_body_rate = (uint32_t)c->min_body_rate;
+    l.max_backlog = (uint32_t)c->max_backlog;
+    http_handler h = front_handler;
+    h.ctx = f;
+    SPARK_TRY(front_metrics_start(f, err));
+    SPARK_TRY(http_server_create(&f->server, f->base, &l, &h, err));
+    SPARK_TRY(spark_jail_serve_phase(f->spec, err));
+    for (uint32_t i = 0; i < f->n_listeners; i++) {
+        http_listener *at = &f->listeners[i];
+        at->is_unix = f->bits[i] & CONTROL_LISTEN_UNIX;
+        at->proxy_protocol = f->bits[i] & CONTROL_LISTEN_PROXY;
+        at->may_proxy = front_may_proxy;
+        at->tls = f->bits[i] & CONTROL_LISTEN_TLS ? f->tls : NULL;
+        at->tag = &f->bits[i];
+        SPARK_TRY(http_server_listen(f->server, at, err));
+    }
+    f->going = true;
+    front_tell(f, CONTROL_UP, 0);
+    return SPARK_SUCCESS;
+}
+
+static void front_drain(front *f)
+{
+    f->draining = true;
+    if (f->server) http_server_stop_listening(f->server);
+}
+
+static spark_status front_obey(front *f, const control_message *m, spark_err *err)
+{
+    SPARK_CHECK(m->kind == CONTROL_SETTINGS || f->config, err, SPARK_E_STATE, SPARK_ERR_NOWHERE, "the settings come first");
+    switch ((int)m->kind) {
+    case CONTROL_SETTINGS: return front_take_settings(f, m->text, err);
+    case CONTROL_JAIL:
+        free(f->jail_json);
+        f->jail_json = strndup((const char *)m->text.ptr, m->text.len);
+        return SPARK_SUCCESS;
+    case CONTROL_KEYS: {
+        const spark_status s = front_take_keys(f, m, err);
+        if (spark_ok(s) || !f->going) return s;
+        spark_log_event(f->log, SPARK_LOG_ERROR, "reload_keys_failed", NULL, err->text); /* the old ones stay */
+        return SPARK_SUCCESS;
+    }
+    case CONTROL_TLS: return front_take_tls(f, m, err);
+    case CONTROL_LISTEN: return front_take_listener(f, m, err);
+    case CONTROL_MODEL:
+        SPARK_CHECK(m->arg < f->n_models, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE, "a model that is not in the settings");
+        front_take_model(f, m);
+        return SPARK_SUCCESS;
+    case CONTROL_GO: return front_go(f, err);
+    case CONTROL_DRAIN: front_drain(f); return SPARK_SUCCESS;
+    default: return spark_fail(err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE, "a control message that is not for the front");
+    }
+}
+
+static void front_on_control(evutil_socket_t fd, short what, void *ctx)
+{
+    front *f = ctx;
+    spark_err err = {0};
+    (void)what;
+    for (bool has = true, closed = false; has;) {
+        control_message m;
+        spark_status s = control_receive(fd, f->control_buf, &m, &has, &closed, &err);
+        if (spark_ok(s) && has) s = front_obey(f, &m, &err);
+        const bool kept = has && (m.kind == CONTROL_LISTEN || (m.kind == CONTROL_MODEL && m.value == CONTROL_MODEL_READY));
+        for (uint32_t i = 0; has && !kept && i < m.n_fds; i++) close(m.fds[i]);
+        if (!spark_ok(s)) spark_log_event(f->log, SPARK_LOG_ERROR, "front_failed", NULL, err.text);
+        if (!spark_ok(s) || closed) {
+            event_base_loopbreak(f->base);
+            return;
+        }
+    }
+}
+
+/* ---- The clock ---- */
+
+/* A model that was loaded on use and lies idle for longer than it should. */
+static void front_look_idle(front *f, uint64_t now)
+{
+    for (uint32_t i = 0; i < f->n_models; i++) {
+        front_model *m = &f->models[i];
+        if (!m->link) continue;
+        if (m->used_ns > m->told_used_ns && m->used_ns - m->told_used_ns > (uint64_t)FRONT_USED_MS * 1000000) {
+            m->told_used_ns = m->used_ns;
+            front_tell(f, CONTROL_USED, i);
+        }
+        if (m->config->load == 0 || m->keep_ms == SPARK_FOREVER || m->n_jobs) continue;
+        if (now - m->used_ns >= m->keep_ms * 1000000) front_tell(f, CONTROL_UNLOAD, i);
+    }
+}
+
+static void front_on_tick(evutil_socket_t fd, short what, void *ctx)
+{
+    front *f = ctx;
+    (void)fd;
+    (void)what;
+    front_jobs_tick(f);
+    front_links_sweep(f);
+    front_look_idle(f, spark_clock_ns());
+    spark_log_tick(f->log);
+    if (f->draining && !f->told_drained && f->server && http_server_exchanges(f->server) == 0) {
+        f->told_drained = true;
+        front_tell(f, CONTROL_DRAINED, 0);
+    }
+}
+
+/* ---- Start ---- */
+
+static spark_status front_start(front *f, spark_err *err)
+{
+    SPARK_TRY(http_warm(err));
+    json_object_seed(0); /* jansson would open /dev/urandom with its first object */
+    spark_keys_warm();
+    SPARK_CHECK(getrandom(&f->seed, sizeof f->seed, 0) == sizeof f->seed, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "no random numbers");
+    snprintf(f->fingerprint, sizeof f->fingerprint, "spark-%s-n%d", spark_version(), SPARK_NUMERICS_PROFILE);
+    struct event_config *ec = event_config_new();
+    f->base = ec ? event_base_new_with_config(ec) : NULL;
+    if (ec) event_config_free(ec);
+    f->control_event = f->base ? event_new(f->base, f->control, EV_READ | EV_PERSIST, front_on_control, f) : NULL;
+    f->timer = f->base ? event_new(f->base, -1, EV_PERSIST, front_on_tick, f) : NULL;
+    SPARK_CHECK(f->control_event && f->timer, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "cannot make an event loop");
+    static const struct timeval tick = {0, 100000};
+    event_add(f->control_event, NULL);
+    event_add(f->timer, &tick);
+    return spark_jail_open_phase(f->spec, err);
+}
+
+int spark_front_cell(const spark_jail_spec *spec)
+{
+    static front the_front; /* large */
+    front *f = front_self = &the_front;
+    spark_err err = {0};
+    f->spec = spec;
+    f->control = SPARK_JAIL_FIRST_FD;
+    if (!spark_ok(front_open_log(f, &err))) return 1;
+    if (!spark_ok(front_start(f, &err))) {
+        spark_log_event(f->log, SPARK_LOG_ERROR, "front_start_failed", NULL, err.text);
+        return 1;
+    }
+    event_base_dispatch(f->base);
+    return 0; /* the warden is gone, or what it said made no sense: told above */
+}

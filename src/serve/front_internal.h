@@ -1,0 +1,172 @@
+/* front_internal.h - what the front keeps: models and links to their engines, visits (requests with a key), jobs (visits that wait for
+ * an engine) and their choices (one stream each).
+ *
+ *   exchange --user--> visit --> job --> choice <-- link (by slot)
+ *
+ * Invariants: 1. a visit ends once: by its reply or by on_gone; then its place at the gate is given back; 2. a choice that is open
+ * is in its link's table, and in no other; one that is let go is cancelled and leaves NULL there; 3. only the current link of
+ * a model gets new asks; older ones live until their last stream ends. */
+#ifndef SPARK_SERVE_FRONT_INTERNAL_H
+#define SPARK_SERVE_FRONT_INTERNAL_H
+
+#include <event2/event.h>
+
+#include "jail/jail.h"
+#include "serve/api.h"
+#include "serve/cell_config.h"
+#include "serve/config.h"
+#include "serve/control.h"
+#include "serve/front.h"
+#include "serve/http.h"
+#include "serve/keys_gate.h"
+#include "serve/log.h"
+#include "serve/messages.h"
+#include "serve/metrics.h"
+
+enum {
+    FRONT_CLIENT_GONE = 499, /* in place of a status, as nginx has it */
+    FRONT_STREAMS = SPARK_WIRE_STREAMS,
+    FRONT_GRANT = 16 << 10,       /* credit is given back in such steps */
+    FRONT_PING_NS = 1000000000,   /* how often jobs are looked at */
+    FRONT_SILENCE_MS = 15000,     /* after which a stream gets a sign of life */
+    FRONT_LOAD_MS = 300000,       /* a request waits so long for its model to load */
+    FRONT_OUT_MAX = 64 << 20,     /* bytes of one reply that is not streamed */
+    FRONT_ARENA_MAX = 64 << 20,   /* of one request's parsed body */
+};
+
+typedef struct front front;
+typedef struct front_link front_link;
+typedef struct front_job front_job;
+
+typedef struct front_choice {
+    front_job *job;
+    uint32_t index;
+    front_link *link; /* NULL: not open */
+    uint64_t stream;
+    uint32_t owed; /* bytes read and not yet granted again */
+    uint64_t token_ns; /* when its last token came */
+} front_choice;
+
+struct front_link {
+    front *f;
+    uint32_t model;
+    int fd;
+    bool ready;
+    spark_wire *wire;
+    struct event *readable, *writable;
+    front_choice *choices[FRONT_STREAMS];
+    spark_engine_stats stats;
+    front_link *next;
+};
+
+typedef struct front_model {
+    const spark_config_model *config;
+    control_model_state state;
+    char why[SPARK_ERR_TEXT];
+    front_link *link; /* NULL: none is ready */
+    spark_arena *card_arena;
+    api_card card;
+    uint64_t used_ns, told_used_ns, keep_ms; /* keep_ms: SPARK_FOREVER = it stays */
+    uint32_t n_jobs;
+} front_model;
+
+/* A request that came in by a key, or by a door that asks for none. */
+typedef struct front_visit {
+    front *f;
+    http_exchange *x;
+    api_match match;
+    spark_gate_verdict who; /* number 0: no key was asked */
+    front_job *job;
+} front_visit;
+
+struct front_job {
+    front_visit *visit;
+    spark_arena *arena;
+    api_call call;
+    api_reply *reply;
+    api_out out;
+    front_model *model;
+    front_choice *choices; /* [call.n_asks] */
+    bool waits;            /* for its model */
+    bool begun;            /* the head of a stream is out */
+    bool ended_by_length;
+    spark_finished_message last; /* of the choice that ended last: times for the log */
+    uint64_t began_ns, first_ns, last_ns;
+    front_job *prev, *next;
+};
+
+struct front {
+    struct event_base *base;
+    struct event *control_event, *timer;
+    int control;
+    const spark_jail_spec *spec;
+    spark_config *config;
+    spark_log *log;
+    spark_gate *gate;
+    bool has_keys;
+    http_server *server;
+    struct ssl_ctx_st *tls;
+    http_listener listeners[SPARK_MAX_SETTING_LIST];
+    uint32_t bits[SPARK_MAX_SETTING_LIST], n_listeners;
+    front_model models[SPARK_MAX_SERVED];
+    uint32_t n_models;
+    uint32_t slots[SPARK_MAX_SERVED]; /* of the models, in metrics */
+    spark_metrics *metrics;
+    front_link *links;
+    front_job *jobs;
+    bool going, draining, started_once, told_drained;
+    char fingerprint[64];
+    char *jail_json;
+    uint64_t seed;
+    uint8_t control_buf[CONTROL_HEAD + CONTROL_TEXT_MAX];
+};
+
+/* front_card.c: texts are copied to the arena. Fills what an engine knows: not name, created_s, loaded, expires_s. */
+SPARK_MUST_CHECK spark_status cell_card_parse(api_card *out, spark_bytes ready, spark_arena *a, spark_err *err);
+
+/* front_links.c */
+void front_link_add(front *f, uint32_t model, int fd);
+void front_link_retire(front *f, uint32_t model); /* no new asks on its current link */
+SPARK_MUST_CHECK spark_status front_ask(front_choice *c, front_link *l, const spark_ask *a, spark_err *err);
+void front_choice_release(front_choice *c); /* cancels what runs and forgets it */
+void front_choice_grant(front_choice *c);
+void front_links_sweep(front *f); /* closes links that nobody needs */
+
+/* front_jobs.c */
+void front_job_start(front_visit *v);
+void front_job_gone(front_job *j); /* its client left */
+void front_job_room(front_job *j);
+void front_job_event(front_choice *c, const spark_wire_frame *frame); /* STARTED, PIECE, DATA, FINISHED, FAILED */
+void front_job_lost(front_choice *c);                                 /* its engine ended */
+void front_model_changed(front *f, front_model *m);                   /* jobs that waited for it */
+void front_jobs_tick(front *f);
+
+/* front_visits.c */
+extern const http_handler front_handler;
+void front_visit_end(front_visit *v); /* after its reply, or when its client left */
+/* Replies with what CORS wants besides. fields may be NULL. */
+void front_reply(front *f, http_exchange *x, int status, const char *type, spark_bytes body, const http_field *fields, size_t n);
+void front_reply_error(front *f, http_exchange *x, api_dialect d, const api_error *e);
+/* The same with the fields of an error, if there is one (Retry-After). */
+void front_reply_made(front *f, http_exchange *x, int status, const char *type, spark_bytes body, const api_error *e);
+enum { FRONT_FIELDS = 8 };
+/* CORS fields of this exchange into out[FRONT_FIELDS]; how many. */
+size_t front_cors(const front *f, http_exchange *x, http_field *out);
+front_model *front_model_find(front *f, spark_bytes name);
+void front_tell(front *f, control_kind kind, uint32_t arg);
+bool front_is_ready(const front *f);
+
+/* front_metrics.c */
+void front_metrics_request(front *f, const front_job *j, int status);
+void front_metrics_token(front_job *j, front_choice *c, uint64_t now_ns); /* a token came */
+SPARK_MUST_CHECK spark_status front_metrics_start(front *f, spark_err *err);
+void front_metrics_answer(front *f, const api_route *r, int status);
+void front_metrics_refresh(front *f); /* gauges, before they are read */
+void front_metrics_finished(const front_job *j, const spark_finished_message *m);
+void front_metrics_refused(front *f, const char *reason);
+void front_metrics_print(front *f, api_out *out);
+
+/* front_page.c */
+void front_page(front *f, http_exchange *x);
+
+#endif

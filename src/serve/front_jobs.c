@@ -1,0 +1,406 @@
+/* front_jobs.c - requests that ask an engine: from a parsed body to streams, from events to a reply. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "serve/front_internal.h"
+
+static uint64_t unix_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* Not predictable is not asked for: only that requests without a seed differ. */
+static uint64_t front_seed(front *f)
+{
+    uint64_t z = f->seed += 0x9e3779b97f4a7c15u; /* splitmix64, Steele et al. 2014 */
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+/* ---- The end of a job ---- */
+
+/* status: of the answer; 499 = the client left before it. */
+static void job_account(front_job *j, int status)
+{
+    front_visit *v = j->visit;
+    uint64_t prompt = 0, cached = 0, drawn = 0;
+    const uint64_t now = spark_clock_ns();
+    if (j->reply) api_reply_counts(j->reply, &prompt, &cached, &drawn);
+    if (v->who.number) spark_gate_charge(v->f->gate, v->who.number, (int64_t)(prompt + drawn), spark_gate_now());
+    const api_error *e = j->reply ? api_reply_error(j->reply) : NULL;
+    spark_log_answered(v->f->log, &(spark_log_request){.id = http_request_id(v->x),
+                                                       .method = http_request_method_text(v->x),
+                                                       .route = v->match.route->path,
+                                                       .key = v->who.id[0] ? v->who.id : NULL,
+                                                       .address = http_request_address(v->x),
+                                                       .model = j->model ? j->model->config->name : NULL,
+                                                       .reason = e ? e->code : NULL,
+                                                       .status = status,
+                                                       .prompt_tokens = (uint32_t)prompt,
+                                                       .cached_tokens = (uint32_t)cached,
+                                                       .completion_tokens = (uint32_t)drawn,
+                                                       .queue_ns = j->last.queue_us * 1000,
+                                                       .prompt_ns = j->last.prompt_us * 1000,
+                                                       .ttft_ns = j->first_ns ? j->first_ns - j->began_ns : 0,
+                                                       .decode_ns = j->last.decode_us * 1000,
+                                                       .total_ns = now - j->began_ns});
+    front_metrics_request(v->f, j, status);
+}
+
+/* Lets go of everything; streams that run are cancelled. The exchange was answered, or its client left. */
+static void job_free(front_job *j)
+{
+    front *f = j->visit->f;
+    for (uint32_t i = 0; j->choices && i < j->call.n_asks; i++) front_choice_release(&j->choices[i]);
+    if (j->model) {
+        j->model->n_jobs--;
+        j->model->used_ns = spark_clock_ns();
+    }
+    if (j->prev)
+        j->prev->next = j->next;
+    else
+        f->jobs = j->next;
+    if (j->next) j->next->prev = j->prev;
+    api_reply_destroy(&j->reply);
+    api_out_free(&j->out);
+    spark_arena_destroy(&j->arena);
+    free(j->choices);
+    j->visit->job = NULL;
+    free(j);
+}
+
+static void job_end(front_job *j)
+{
+    front_visit *v = j->visit;
+    job_free(j);
+    front_visit_end(v);
+}
+
+/* An answer before any engine was asked. */
+static void job_refuse(front_job *j, const api_error *e)
+{
+    front_visit *v = j->visit;
+    job_account(j, e->status);
+    job_free(j);
+    front_reply_error(v->f, v->x, v->match.dialect, e);
+    front_visit_end(v);
+}
+
+/* ---- Sending what the reply has made ---- */
+
+static void job_send_whole(front_job *j)
+{
+    front_visit *v = j->visit;
+    job_account(j, api_reply_status(j->reply));
+    const api_error *e = api_reply_error(j->reply);
+    if (e && !j->out.len)
+        front_reply_error(v->f, v->x, v->match.dialect, e);
+    else
+        front_reply_made(v->f, v->x, api_reply_status(j->reply), api_reply_type(j->reply), api_out_bytes(&j->out), e);
+    job_end(j);
+}
+
+static void job_send_stream(front_job *j, bool last)
+{
+    front_visit *v = j->visit;
+    if (!j->begun) {
+        http_field fields[FRONT_FIELDS];
+        size_t n = front_cors(v->f, v->x, fields);
+        fields[n++] = (http_field){"X-Accel-Buffering", "no"}; /* proxies that know it pass each piece on at once */
+        http_reply_begin(v->x, 200, api_reply_type(j->reply), fields, n);
+        j->begun = true;
+    }
+    if (j->out.len) {
+        http_reply_write(v->x, api_out_bytes(&j->out));
+        j->last_ns = spark_clock_ns();
+    }
+    const bool broken = j->out.failed;
+    api_out_clear(&j->out);
+    if (!last && !broken) return;
+    job_account(j, api_reply_status(j->reply));
+    if (broken)
+        http_reply_abort(v->x);
+    else
+        http_reply_end(v->x);
+    job_end(j);
+}
+
+/* May end the job. */
+static void job_send(front_job *j)
+{
+    switch (api_reply_phase(j->reply)) {
+    case API_WAITING: return;
+    case API_STREAMING: job_send_stream(j, false); return;
+    case API_DONE: job_send_stream(j, true); return;
+    case API_WHOLE: job_send_whole(j); return;
+    }
+}
+
+/* ---- Asking ---- */
+
+/* What the front decides, and no client. */
+static void job_fill(const front_job *j, spark_ask *a)
+{
+    const spark_gate_verdict *who = &j->visit->who;
+    const spark_config *c = j->visit->f->config;
+    a->tenant = who->tenant;
+    a->priority = who->priority;
+    a->deadline_ms = c->request_timeout < UINT32_MAX ? (uint32_t)c->request_timeout : UINT32_MAX;
+    if (who->max_context && (a->n_ctx == 0 || a->n_ctx > who->max_context)) a->n_ctx = who->max_context;
+}
+
+/* The model is there: asks go out. A refusal of one of them is the reply of all. May end the job. */
+static void job_ask(front_job *j)
+{
+    spark_err err = {0};
+    api_error e = {0};
+    j->waits = false;
+    if (!api_call_check(&j->call, &j->model->card, &e)) {
+        job_refuse(j, &e);
+        return;
+    }
+    for (uint32_t i = 0; i < j->call.n_asks; i++) {
+        job_fill(j, &j->call.asks[i]);
+        const spark_status s = front_ask(&j->choices[i], j->model->link, &j->call.asks[i], &err);
+        if (spark_ok(s)) continue;
+        api_error_from(&e, &err, err.code == SPARK_E_LIMIT ? 1000 : 0);
+        job_refuse(j, &e);
+        return;
+    }
+    http_request_drop_body(j->visit->x);
+}
+
+/* A call that only loads or unloads. */
+static void job_loaded(front_job *j)
+{
+    front_visit *v = j->visit;
+    job_account(j, 200);
+    api_print_loaded(&j->out, &j->call, j->model->config->name, unix_ns());
+    front_reply(v->f, v->x, 200, "application/json", api_out_bytes(&j->out), NULL, 0);
+    job_end(j);
+}
+
+static void job_go(front_job *j)
+{
+    if (j->call.n_asks == 0)
+        job_loaded(j);
+    else
+        job_ask(j);
+}
+
+static void job_unavailable(front_job *j, const char *why)
+{
+    api_error e;
+    api_error_set(&e, 503, "model_unavailable", "", "model '%s' is not available: %s", j->model->config->name, why);
+    e.retry_ms = 2000;
+    job_refuse(j, &e);
+}
+
+/* Now, or once the model is loaded. */
+static void job_begin(front_job *j)
+{
+    front_model *m = j->model;
+    front *f = j->visit->f;
+    if (j->call.keep_alive_ms != API_KEEP_DEFAULT)
+        m->keep_ms = j->call.keep_alive_ms < 0 ? SPARK_FOREVER : (uint64_t)j->call.keep_alive_ms;
+    if (j->call.load == API_LOAD_NO_MORE) {
+        front_tell(f, CONTROL_UNLOAD, (uint32_t)(m - f->models));
+        job_loaded(j);
+        return;
+    }
+    if (m->link) {
+        job_go(j);
+        return;
+    }
+    if (m->state == CONTROL_MODEL_FAILED && m->config->load == 0) { /* the warden tries again in its own time */
+        job_unavailable(j, m->why);
+        return;
+    }
+    j->waits = true;
+    if (m->state != CONTROL_MODEL_LOADING) front_tell(f, CONTROL_LOAD, (uint32_t)(m - f->models));
+    m->state = CONTROL_MODEL_LOADING;
+}
+
+void front_model_changed(front *f, front_model *m)
+{
+    for (front_job *j = f->jobs, *next; j; j = next) {
+        next = j->next;
+        if (!j->waits || j->model != m) continue;
+        if (m->link)
+            job_go(j);
+        else if (m->state == CONTROL_MODEL_FAILED)
+            job_unavailable(j, m->why);
+    }
+}
+
+/* ---- From the body ---- */
+
+static front_job *job_create(front_visit *v)
+{
+    spark_err err;
+    front_job *j = calloc(1, sizeof *j);
+    if (!j || !spark_ok(spark_arena_create(&j->arena, FRONT_ARENA_MAX, &err))) {
+        free(j);
+        return NULL;
+    }
+    j->visit = v;
+    j->began_ns = spark_clock_ns();
+    api_out_init(&j->out, FRONT_OUT_MAX);
+    j->next = v->f->jobs;
+    if (j->next) j->next->prev = j;
+    v->f->jobs = j;
+    v->job = j;
+    return j;
+}
+
+/* The model that was asked for, if the key may use it. What a key may not use does not exist for it. */
+static bool job_find_model(front_job *j, api_error *e)
+{
+    front_visit *v = j->visit;
+    front_model *m = front_model_find(v->f, j->call.model);
+    if (v->who.number) {
+        char name[CELL_NAME_MAX];
+        const size_t n = j->call.model.len < sizeof name - 1 ? j->call.model.len : sizeof name - 1;
+        if (n) memcpy(name, j->call.model.ptr, n);
+        name[n] = '\0';
+        if (!spark_gate_model(v->f->gate, m ? m->config->name : name, spark_gate_now(), &v->who)) {
+            api_error_set(e, v->who.status, v->who.code, "model", "%s", v->who.message);
+            return false;
+        }
+    }
+    if (!m) {
+        api_error_model(e, j->call.model);
+        return false;
+    }
+    j->model = m;
+    m->n_jobs++;
+    m->used_ns = spark_clock_ns();
+    return true;
+}
+
+static bool job_prepare(front_job *j, api_error *e)
+{
+    front_visit *v = j->visit;
+    spark_err err = {0};
+    if (!api_call_parse(&j->call, v->match.route, http_request_body(v->x), http_request_header(v->x, "content-type"), j->arena, e)) return false;
+    if (!job_find_model(j, e)) return false;
+    api_call_seed(&j->call, front_seed(v->f));
+    if (j->call.n_asks == 0) return true;
+    const api_reply_options o = {.call = &j->call,
+                                 .model = j->model->config->name,
+                                 .id = http_request_id(v->x),
+                                 .fingerprint = v->f->fingerprint,
+                                 .unix_ns = unix_ns};
+    j->choices = calloc(j->call.n_asks, sizeof *j->choices);
+    spark_status s = j->choices ? api_reply_create(&j->reply, &o, &err) : spark_fail(&err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
+    for (uint32_t i = 0; j->choices && i < j->call.n_asks; i++) j->choices[i] = (front_choice){.job = j, .index = i};
+    if (!spark_ok(s)) api_error_from(e, &err, 0);
+    return spark_ok(s);
+}
+
+void front_job_start(front_visit *v)
+{
+    api_error e = {0};
+    front_job *j = job_create(v);
+    if (!j) {
+        api_error_set(&e, 503, "overloaded", "", "out of memory");
+        front_reply_error(v->f, v->x, v->match.dialect, &e);
+        front_visit_end(v);
+        return;
+    }
+    if (job_prepare(j, &e))
+        job_begin(j);
+    else
+        job_refuse(j, &e);
+}
+
+/* ---- Events ---- */
+
+static void job_piece(front_choice *c, spark_bytes payload)
+{
+    static spark_piece_message m; /* 130 KB of pointers; one thread */
+    front_job *j = c->job;
+    spark_err err;
+    if (!spark_ok(spark_get_piece(&m, payload, &err))) return;
+    const uint64_t now = spark_clock_ns();
+    if (m.has_token) front_metrics_token(j, c, now);
+    if (!j->first_ns && m.has_token) j->first_ns = now;
+    c->owed += (uint32_t)payload.len;
+    api_reply_piece(j->reply, c->index, &m, &j->out);
+    if (!j->call.stream || !j->begun || http_reply_room(j->visit->x) > 0) front_choice_grant(c);
+}
+
+void front_job_event(front_choice *c, const spark_wire_frame *frame)
+{
+    front_job *j = c->job;
+    spark_finished_message finished;
+    spark_failed_message failed;
+    spark_err err = {0};
+    api_error e = {0};
+    switch ((int)frame->type) {
+    case SPARK_WIRE_STARTED:
+        api_reply_started(j->reply, c->index, spark_load_u32(frame->payload.ptr), spark_load_u32(frame->payload.ptr + 4), &j->out);
+        break;
+    case SPARK_WIRE_PIECE: job_piece(c, frame->payload); break;
+    case SPARK_WIRE_DATA: api_reply_data(j->reply, c->index, frame->payload, &j->out); break;
+    case SPARK_WIRE_FINISHED:
+        if (spark_ok(spark_get_finished(&finished, frame->payload, &err))) {
+            api_reply_finished(j->reply, c->index, &finished, &j->out);
+            j->last = finished;
+            j->ended_by_length |= finished.finish == SPARK_FINISH_LENGTH;
+            front_metrics_finished(j, &finished);
+            break;
+        }
+        api_error_from(&e, &err, 0);
+        api_reply_failed(j->reply, c->index, &e, &j->out);
+        break;
+    case SPARK_WIRE_FAILED:
+        if (!spark_ok(spark_get_failed(&failed, frame->payload, &err))) failed = (spark_failed_message){err, 0};
+        api_error_from(&e, &failed.err, failed.retry_ms);
+        api_reply_failed(j->reply, c->index, &e, &j->out);
+        break;
+    default: return;
+    }
+    job_send(j);
+}
+
+void front_job_lost(front_choice *c)
+{
+    front_job *j = c->job;
+    api_error e;
+    api_error_set(&e, 503, "engine_failed", "", "the engine of model '%s' ended unexpectedly; it is being started again", j->model->config->name);
+    e.retry_ms = 1000;
+    api_reply_failed(j->reply, c->index, &e, &j->out);
+    job_send(j);
+}
+
+void front_job_gone(front_job *j)
+{
+    job_account(j, FRONT_CLIENT_GONE);
+    job_free(j);
+}
+
+void front_job_room(front_job *j)
+{
+    for (uint32_t i = 0; i < j->call.n_asks; i++) front_choice_grant(&j->choices[i]);
+}
+
+void front_jobs_tick(front *f)
+{
+    const uint64_t now = spark_clock_ns();
+    for (front_job *j = f->jobs, *next; j; j = next) {
+        next = j->next;
+        if (j->waits) {
+            if (now - j->began_ns > (uint64_t)FRONT_LOAD_MS * 1000000) job_unavailable(j, "it did not load in time");
+            continue;
+        }
+        if (!j->call.stream || !j->reply || now - (j->last_ns ? j->last_ns : j->began_ns) < (uint64_t)FRONT_SILENCE_MS * 1000000) continue;
+        api_reply_ping(j->reply, &j->out);
+        if (j->out.len) job_send_stream(j, false);
+    }
+}

@@ -1,0 +1,114 @@
+/* front_metrics.c - what the front counts. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "serve/front_internal.h"
+
+static uint32_t metrics_slot(const front *f, const front_model *m)
+{
+    return m ? f->slots[m - f->models] : 0;
+}
+
+spark_status front_metrics_start(front *f, spark_err *err)
+{
+    const char **paths = calloc(api_n_routes, sizeof *paths);
+    SPARK_CHECK(paths, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
+    for (size_t i = 0; i < api_n_routes; i++) paths[i] = api_routes[i].path;
+    const spark_status s = spark_metrics_create(&f->metrics, paths, (uint32_t)api_n_routes, err);
+    free(paths);
+    SPARK_TRY(s);
+    for (uint32_t i = 0; i < f->n_models; i++) f->slots[i] = spark_metrics_serve(f->metrics, f->models[i].config->name);
+    spark_metrics_set(f->metrics, SPARK_METRIC_START_TIME, 0, 0, (double)time(NULL));
+    spark_metrics_set(f->metrics, SPARK_METRIC_MEMORY_BUDGET, 0, 0, (double)f->config->memory);
+    for (uint32_t cell = 0; cell < SPARK_N_CELLS; cell++) spark_metrics_set(f->metrics, SPARK_METRIC_JAIL_LEVEL, cell, 0, f->spec->level);
+    return SPARK_SUCCESS;
+}
+
+void front_metrics_answer(front *f, const api_route *r, int status)
+{
+    spark_metrics_add(f->metrics, SPARK_METRIC_HTTP_REQUESTS, (uint32_t)(r - api_routes), spark_metrics_status(status), 1);
+}
+
+void front_metrics_refused(front *f, const char *reason)
+{
+    spark_metrics_add(f->metrics, SPARK_METRIC_REFUSED, spark_metrics_refusal(reason), 0, 1);
+}
+
+void front_metrics_request(front *f, const front_job *j, int status)
+{
+    const uint32_t slot = metrics_slot(f, j->model);
+    const api_error *e = j->reply ? api_reply_error(j->reply) : NULL;
+    const uint32_t how = status == FRONT_CLIENT_GONE ? SPARK_FINISHED_CANCELLED : e ? SPARK_FINISHED_FAILED : j->ended_by_length ? SPARK_FINISHED_LENGTH : SPARK_FINISHED_STOP;
+    uint64_t prompt = 0, cached = 0, drawn = 0;
+    front_metrics_answer(f, j->visit->match.route, status);
+    if (!j->model || !j->reply) return;
+    api_reply_counts(j->reply, &prompt, &cached, &drawn);
+    spark_metrics_add(f->metrics, SPARK_METRIC_REQUESTS, slot, how, 1);
+    spark_metrics_observe(f->metrics, SPARK_METRIC_E2E, slot, (double)(spark_clock_ns() - j->began_ns) / 1e9);
+    spark_metrics_observe(f->metrics, SPARK_METRIC_REQUEST_PROMPT, slot, (double)prompt);
+    spark_metrics_observe(f->metrics, SPARK_METRIC_REQUEST_GENERATION, slot, (double)drawn);
+}
+
+void front_metrics_token(front_job *j, front_choice *c, uint64_t now_ns)
+{
+    front *f = j->visit->f;
+    const uint32_t slot = metrics_slot(f, j->model);
+    if (!j->first_ns) spark_metrics_observe(f->metrics, SPARK_METRIC_TTFT, slot, (double)(now_ns - j->began_ns) / 1e9);
+    if (c->token_ns) spark_metrics_observe(f->metrics, SPARK_METRIC_ITL, slot, (double)(now_ns - c->token_ns) / 1e9);
+    c->token_ns = now_ns;
+}
+
+void front_metrics_finished(const front_job *j, const spark_finished_message *m)
+{
+    front *f = j->visit->f;
+    const uint32_t slot = metrics_slot(f, j->model);
+    spark_metrics_observe(f->metrics, SPARK_METRIC_QUEUE_TIME, slot, (double)m->queue_us / 1e6);
+    spark_metrics_observe(f->metrics, SPARK_METRIC_PREFILL_TIME, slot, (double)m->prompt_us / 1e6);
+    spark_metrics_observe(f->metrics, SPARK_METRIC_DECODE_TIME, slot, (double)m->decode_us / 1e6);
+}
+
+/* Counters that the engine keeps, and how things stand now. */
+static void metrics_of_model(front *f, const front_model *m)
+{
+    spark_metrics *x = f->metrics;
+    const uint32_t slot = metrics_slot(f, m);
+    spark_metrics_set(x, SPARK_METRIC_MODEL_READY, slot, 0, m->link != NULL);
+    spark_metrics_set(x, SPARK_METRIC_MEMORY_PLANNED, SPARK_CELL_ENGINE, slot, m->link ? (double)m->card.memory_bytes : 0);
+    if (!m->link) return;
+    const spark_engine_stats *s = &m->link->stats;
+    const uint32_t used = s->n_pages - s->n_pages_free - s->n_pages_cached;
+    spark_metrics_set(x, SPARK_METRIC_RUNNING, slot, 0, s->n_running);
+    spark_metrics_set(x, SPARK_METRIC_WAITING, slot, 0, s->n_waiting);
+    spark_metrics_set(x, SPARK_METRIC_KV_USAGE, slot, 0, s->n_pages ? (double)used / s->n_pages : 0);
+    spark_metrics_set(x, SPARK_METRIC_KV_PAGES, slot, SPARK_PAGE_USED, used);
+    spark_metrics_set(x, SPARK_METRIC_KV_PAGES, slot, SPARK_PAGE_FREE, s->n_pages_free);
+    spark_metrics_set(x, SPARK_METRIC_KV_PAGES, slot, SPARK_PAGE_CACHED, s->n_pages_cached);
+    spark_metrics_set(x, SPARK_METRIC_PROMPT_TOKENS, slot, 0, (double)(s->prompt_tokens + s->cached_tokens));
+    spark_metrics_set(x, SPARK_METRIC_GENERATION_TOKENS, slot, 0, (double)s->generated_tokens);
+    spark_metrics_set(x, SPARK_METRIC_PREFIX_QUERIES, slot, 0, (double)(s->prompt_tokens + s->cached_tokens));
+    spark_metrics_set(x, SPARK_METRIC_PREFIX_HITS, slot, 0, (double)s->cached_tokens);
+    spark_metrics_set(x, SPARK_METRIC_PREEMPTIONS, slot, 0, (double)s->n_preempted);
+}
+
+void front_metrics_refresh(front *f)
+{
+    for (uint32_t i = 0; i < f->n_models; i++) metrics_of_model(f, &f->models[i]);
+    spark_metrics_set(f->metrics, SPARK_METRIC_CONNECTIONS, 0, 0, http_server_connections(f->server));
+    spark_metrics_set(f->metrics, SPARK_METRIC_LOCKED_OUT, 0, 0, spark_gate_locked(f->gate, spark_gate_now()));
+}
+
+void front_metrics_print(front *f, api_out *out)
+{
+    char *text = NULL;
+    size_t len = 0;
+    spark_err err;
+    front_metrics_refresh(f);
+    if (!spark_ok(spark_metrics_render(f->metrics, &text, &len, &err))) {
+        out->failed = true;
+        return;
+    }
+    api_out_raw(out, text, len);
+    free(text);
+}
