@@ -58,8 +58,9 @@
 #define SPARK_MAX_LOGIT_BIAS 4096u
 #define SPARK_MAX_LOGPROBS   64u
 #define SPARK_MAX_ASK        (4u << 20) /* bytes of one request on the wire: the longest context in use takes about 1 MiB */
-#define SPARK_MAX_JSON_MEMORY (48u << 20) /* bytes that the values of one body may take while it is parsed; ids of a 1M context take 40 MB */
-#define SPARK_MAX_CHOICES    64u  /* answers of one request: prompts times n */
+#define SPARK_MAX_JSON_MEMORY                                                                                          \
+    (48u << 20) /* bytes that the values of one body may take while it is parsed; ids of a 1M context take 40 MB */
+#define SPARK_MAX_CHOICES    64u         /* answers of one request: prompts times n */
 #define SPARK_MAX_REPLY      (32u << 20) /* bytes of one reply that does not stream; logprobs take about 2 KB a token */
 #define SPARK_MAX_MODEL_NAME 256u
 
@@ -67,10 +68,10 @@
 #define SPARK_MAX_CONFIG_BYTES (1u << 20) /* settings; real files have 1-4 KB */
 #define SPARK_MAX_KEYS_BYTES   (8u << 20) /* the key file: 4096 keys with all they may hold and comments */
 #define SPARK_MAX_KEYS         4096u      /* keys of one file, the revoked ones included */
-#define SPARK_MAX_KEY_RATE     50000000u  /* requests or tokens a minute: no machine does more, and sums stay in 64 bits */
-#define SPARK_MAX_SETTING_LINE 4096u      /* bytes of one line */
-#define SPARK_MAX_SETTING_LIST 64u        /* items of one list: CLI_MAX_TEXTS, what flags can give */
-#define SPARK_MAX_SERVED       64u        /* models of one server */
-#define SPARK_MAX_SERVED_NAME  128u       /* bytes of the name a model is served by */
+#define SPARK_MAX_KEY_RATE     50000000u /* requests or tokens a minute: no machine does more, and sums stay in 64 bits */
+#define SPARK_MAX_SETTING_LINE 4096u     /* bytes of one line */
+#define SPARK_MAX_SETTING_LIST 64u       /* items of one list: CLI_MAX_TEXTS, what flags can give */
+#define SPARK_MAX_SERVED       64u       /* models of one server */
+#define SPARK_MAX_SERVED_NAME  128u      /* bytes of the name a model is served by */
 
 #endif

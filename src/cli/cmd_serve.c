@@ -34,13 +34,15 @@ static const char *serve_file;
 static const cli_option serve_options[] = {
     {"--model", CLI_TEXTS, &serve_models, "NAME=FILE",
      "a model and the name clients call it by (several); none: the model inside the program, as 'demo'", 0, 0, NULL},
-    {"--model-set", CLI_TEXTS, &serve_model_sets, "NAME.SETTING=VALUE", "a setting for one model alone (several)", 0, 0, NULL},
-    {"--config", CLI_TEXT, &serve_file, "FILE", "settings from a file; flags and SPARK_ variables go before it", 0, 0, NULL},
+    {"--model-set", CLI_TEXTS, &serve_model_sets, "NAME.SETTING=VALUE", "a setting for one model alone (several)", 0, 0,
+     NULL},
+    {"--config", CLI_TEXT, &serve_file, "FILE", "settings from a file; flags and SPARK_ variables go before it", 0, 0,
+     NULL},
 #define SERVE_OPTION(name, kind, flag, arg, fallback, min, max, choices, help)                                         \
     {flag, SERVE_KIND_##kind, SERVE_VALUE_##kind(name), arg, help, 0, 0, NULL},
     SPARK_ALL_SETTINGS(SERVE_OPTION)
 #undef SERVE_OPTION
-    {NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, NULL},
+        {NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, NULL},
 };
 
 #define SERVE_TRY(what, call, err)                                                                                     \
@@ -61,7 +63,8 @@ static spark_status serve_add_flags(spark_config *c, spark_err *err)
         if (serve_lists[i].n) SPARK_TRY(spark_config_add_flag(c, id, serve_lists[i].item, serve_lists[i].n, err));
     }
     for (uint32_t i = 0; i < serve_models.n; i++) SPARK_TRY(spark_config_add_model(c, serve_models.item[i], err));
-    for (uint32_t i = 0; i < serve_model_sets.n; i++) SPARK_TRY(spark_config_set_model(c, serve_model_sets.item[i], err));
+    for (uint32_t i = 0; i < serve_model_sets.n; i++)
+        SPARK_TRY(spark_config_set_model(c, serve_model_sets.item[i], err));
     return SPARK_SUCCESS;
 }
 
@@ -83,7 +86,8 @@ static int serve_settings(spark_config **out, spark_err *err)
     SERVE_TRY("serve", spark_config_create(out, err), err);
     if (serve_file) {
         if (!cli_read_file(serve_file, &file)) return CLI_FAILED;
-        const spark_status s = spark_config_add_file(*out, (spark_bytes){(const uint8_t *)file.ptr, file.len}, serve_file, err);
+        const spark_status s = spark_config_add_file(*out, (spark_bytes){(const uint8_t *)file.ptr, file.len},
+                                                     serve_file, err);
         free(file.ptr);
         SERVE_TRY(serve_file, s, err);
     }
@@ -127,9 +131,11 @@ static void serve_banner(const spark_config *c)
         cli_note("listening on %s://%s%s%s:%u", scheme, v6 ? "[" : "", l->host, v6 ? "]" : "", l->port);
         if (i > 0 && c->listens[i - 1].path == NULL) continue;
         if (serve_key[0]) cli_note("a key for this run, shown once: %s", serve_key);
-        cli_note("try: curl %s://%s%s%s:%u/v1/chat/completions%s%s%s -H 'Content-Type: application/json' -d '{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'",
-                 scheme, v6 ? "[" : "", l->host, v6 ? "]" : "", l->port, serve_key[0] ? " -H 'Authorization: Bearer " : "", serve_key,
-                 serve_key[0] ? "'" : "", c->models[0].name);
+        cli_note("try: curl %s://%s%s%s:%u/v1/chat/completions%s%s%s -H 'Content-Type: application/json' -d "
+                 "'{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'",
+                 scheme, v6 ? "[" : "", l->host, v6 ? "]" : "", l->port,
+                 serve_key[0] ? " -H 'Authorization: Bearer " : "", serve_key, serve_key[0] ? "'" : "",
+                 c->models[0].name);
     }
     explicit_bzero(serve_key, sizeof serve_key);
 }
@@ -155,12 +161,16 @@ const cli_command cli_command_serve = {
     .name = "serve",
     .args = "",
     .summary = "serve models to many clients at once: OpenAI and Ollama APIs, each model in a cell of its own",
-    .details = "Three kinds of process: the warden opens files and sockets, the front meets clients, one engine a model computes. None of\n"
-               "the latter two can open anything ('spark jail' shows it). Without --keys a key is made for loopback TCP and printed once.\n"
-               "Ready is when GET /health/ready answers 200. SIGTERM drains, SIGHUP reads keys and changed model files anew.",
-    .examples = "spark serve --model chat=model.gguf\n"
-                "spark serve --model a=one.gguf --model b=two.gguf --memory 12G --keys keys.txt\n"
-                "spark serve --model m=model.gguf --listen tcp:0.0.0.0:8443 --keys keys.txt --tls-cert c.pem --tls-key k.pem",
+    .details =
+        "Three kinds of process: the warden opens files and sockets, the front meets clients, one engine a model "
+        "computes. None of\n"
+        "the latter two can open anything ('spark jail' shows it). Without --keys a key is made for loopback TCP and "
+        "printed once.\n"
+        "Ready is when GET /health/ready answers 200. SIGTERM drains, SIGHUP reads keys and changed model files anew.",
+    .examples =
+        "spark serve --model chat=model.gguf\n"
+        "spark serve --model a=one.gguf --model b=two.gguf --memory 12G --keys keys.txt\n"
+        "spark serve --model m=model.gguf --listen tcp:0.0.0.0:8443 --keys keys.txt --tls-cert c.pem --tls-key k.pem",
     .options = serve_options,
     .run = serve_run,
 };

@@ -26,11 +26,12 @@ char *cell_card_text(const spark_model *m, const spark_engine_options *o)
     spark_model_describe(m, &d);
     if (m->chat) (void)!spark_ok(spark_gguf_get_string(m->gguf, "tokenizer.chat_template", &template, NULL, NULL));
     json_t *card = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "arch", d.arch,
-                             "quantization", card_quantization(m->gguf), "cpu", spark_isa_name(m->isa), "tokenizer", d.tokenizer,
-                             "n_params", (json_int_t)d.n_params, "file_bytes", (json_int_t)d.file_bytes, "n_ctx",
-                             (json_int_t)o->n_ctx, "n_ctx_train", (json_int_t)d.n_ctx_train, "n_embd", (json_int_t)d.n_embd,
-                             "n_vocab", (json_int_t)d.n_vocab, "n_layers", (json_int_t)d.n_layers, "n_slots",
-                             (json_int_t)o->n_running, "n_waiting", (json_int_t)o->n_waiting, "n_pages", (json_int_t)o->n_pages);
+                             "quantization", card_quantization(m->gguf), "cpu", spark_isa_name(m->isa), "tokenizer",
+                             d.tokenizer, "n_params", (json_int_t)d.n_params, "file_bytes", (json_int_t)d.file_bytes,
+                             "n_ctx", (json_int_t)o->n_ctx, "n_ctx_train", (json_int_t)d.n_ctx_train, "n_embd",
+                             (json_int_t)d.n_embd, "n_vocab", (json_int_t)d.n_vocab, "n_layers", (json_int_t)d.n_layers,
+                             "n_slots", (json_int_t)o->n_running, "n_waiting", (json_int_t)o->n_waiting, "n_pages",
+                             (json_int_t)o->n_pages);
     if (card && m->chat) { /* a template that is no UTF-8 is not shown; it works all the same */
         json_t *text = json_stringn((const char *)template.ptr, template.len);
         json_object_set_new(card, "chat_template", text ? text : json_string(""));

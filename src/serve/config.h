@@ -138,7 +138,7 @@ typedef enum spark_setting_source {
 
 typedef struct spark_origin {
     spark_setting_source source; /* GENERAL: of a model, the value that counts for all models */
-    uint32_t line;       /* FILE */
+    uint32_t line;               /* FILE */
 } spark_origin;
 
 #define SPARK_SETTING_FIELD(name, kind, ...) SPARK_SETTING_TYPE_##kind name;

@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static spark_status write_settings(FILE *out, const spark_config *c, const spark_config_model *m, spark_arena *a, spark_err *err)
+static spark_status write_settings(FILE *out, const spark_config *c, const spark_config_model *m, spark_arena *a,
+                                   spark_err *err)
 {
     const uint32_t n = m ? (uint32_t)SPARK_N_MODEL_SETTINGS : (uint32_t)SPARK_N_SETTINGS;
     for (uint32_t i = 0; i < n; i++) {

@@ -498,7 +498,7 @@ static void test_ollama_chat_defaults_and_options(void **s)
     assert_true(w.call.keep_alive_ms == API_KEEP_DEFAULT);
     world_end(&w);
     w = taken("/api/chat", "{" HI ", \"stream\": false, \"keep_alive\": \"1h30m\", \"think\": false, \"format\": \"\", "
-                                  "\"options\": {\"num_ctx\": 2048,"
+                           "\"options\": {\"num_ctx\": 2048,"
                            " \"num_predict\": -2, \"seed\": 3, \"stop\": [\"x\"], \"num_gpu\": 99, \"mirostat\": 0, "
                            "\"top_k\": 0, \"repeat_last_n\": -1}}");
     assert_false(w.call.stream);

@@ -72,7 +72,7 @@ static spark_status cell_start(engine_cell *c, const spark_jail_spec *spec, spar
     SPARK_CHECK(spec->n_fds == 1 + c->config.n_links + c->config.n_files, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
                 "%u descriptors, but %u links and %u files", spec->n_fds, c->config.n_links, c->config.n_files);
     SPARK_TRY(spark_pool_create(&c->pool, c->config.n_threads, err));
-    (void)spark_isa_best(); /* asks Linux for AMX where there is some */
+    (void)spark_isa_best();  /* asks Linux for AMX where there is some */
     api_text_prepare_cell(); /* from here on JSON lives in scratch */
     return spark_jail_open_phase(spec, err);
 }

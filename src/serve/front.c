@@ -19,7 +19,8 @@ void front_tell(front *f, control_kind kind, uint32_t arg)
 {
     spark_err err = {0};
     if (!spark_ok(control_send(f->control, &(control_message){.kind = kind, .arg = arg}, &err)))
-        spark_log_event(f->log, SPARK_LOG_ERROR, "warden_link", NULL, err.text); /* without the warden the process ends anyway */
+        spark_log_event(f->log, SPARK_LOG_ERROR, "warden_link", NULL,
+                        err.text); /* without the warden the process ends anyway */
 }
 
 /* ---- What the warden sends ---- */
@@ -28,13 +29,14 @@ void front_tell(front *f, control_kind kind, uint32_t arg)
 static spark_status front_read(int fd, uint8_t **out, size_t *len, spark_err *err)
 {
     struct stat st;
-    SPARK_CHECK(fstat(fd, &st) == 0 && st.st_size >= 0 && st.st_size <= FRONT_FILE_MAX, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
-                "a file of secrets that is no file, or has over %d bytes", FRONT_FILE_MAX);
+    SPARK_CHECK(fstat(fd, &st) == 0 && st.st_size >= 0 && st.st_size <= FRONT_FILE_MAX, err, SPARK_E_LIMIT,
+                SPARK_ERR_NOWHERE, "a file of secrets that is no file, or has over %d bytes", FRONT_FILE_MAX);
     const size_t size = (size_t)st.st_size;
     uint8_t *p = malloc(size + 1);
     SPARK_CHECK(p, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
     size_t done = 0;
-    for (ssize_t n = 1; done < size && n > 0; done += n > 0 ? (size_t)n : 0) n = pread(fd, p + done, size - done, (off_t)done);
+    for (ssize_t n = 1; done < size && n > 0; done += n > 0 ? (size_t)n : 0)
+        n = pread(fd, p + done, size - done, (off_t)done);
     p[done] = '\0';
     *out = p;
     *len = done;
@@ -66,7 +68,8 @@ static spark_status front_take_tls(front *f, const control_message *m, spark_err
     spark_status s = SPARK_SUCCESS;
     for (uint32_t i = 0; i < m->n_fds && i < 3 && spark_ok(s); i++) s = front_read(m->fds[i], &file[i], &len[i], err);
     if (spark_ok(s))
-        s = http_tls_create(&f->tls, (spark_bytes){file[0], len[0]}, (spark_bytes){file[1], len[1]}, (spark_bytes){file[2], len[2]}, err);
+        s = http_tls_create(&f->tls, (spark_bytes){file[0], len[0]}, (spark_bytes){file[1], len[1]},
+                            (spark_bytes){file[2], len[2]}, err);
     for (int i = 0; i < 3; i++) wipe_free(file[i], len[i]);
     return s;
 }
@@ -93,13 +96,15 @@ static spark_status front_take_settings(front *f, spark_bytes text, spark_err *e
     for (uint32_t i = 0; i < f->n_models; i++)
         f->models[i] = (front_model){.config = &f->config->models[i],
                                      .card = {.name = f->config->models[i].name},
-                                     .keep_ms = f->config->models[i].load == 0 ? SPARK_FOREVER : f->config->models[i].keep_alive};
+                                     .keep_ms = f->config->models[i].load == 0 ? SPARK_FOREVER
+                                                                               : f->config->models[i].keep_alive};
     return spark_gate_create(&f->gate, f->config->proxy, f->config->proxies.n, err);
 }
 
 static spark_status front_take_listener(front *f, const control_message *m, spark_err *err)
 {
-    SPARK_CHECK(m->n_fds == 1 && f->n_listeners < SPARK_MAX_SETTING_LIST, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE, "a listener without a socket");
+    SPARK_CHECK(m->n_fds == 1 && f->n_listeners < SPARK_MAX_SETTING_LIST, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE,
+                "a listener without a socket");
     f->bits[f->n_listeners] = m->arg;
     f->listeners[f->n_listeners++] = (http_listener){.fd = m->fds[0]};
     return SPARK_SUCCESS;
@@ -173,7 +178,8 @@ static void front_drain(front *f)
 
 static spark_status front_obey(front *f, const control_message *m, spark_err *err)
 {
-    SPARK_CHECK(m->kind == CONTROL_SETTINGS || f->config, err, SPARK_E_STATE, SPARK_ERR_NOWHERE, "the settings come first");
+    SPARK_CHECK(m->kind == CONTROL_SETTINGS || f->config, err, SPARK_E_STATE, SPARK_ERR_NOWHERE,
+                "the settings come first");
     switch ((int)m->kind) {
     case CONTROL_SETTINGS: return front_take_settings(f, m->text, err);
     case CONTROL_JAIL:
@@ -189,7 +195,8 @@ static spark_status front_obey(front *f, const control_message *m, spark_err *er
     case CONTROL_TLS: return front_take_tls(f, m, err);
     case CONTROL_LISTEN: return front_take_listener(f, m, err);
     case CONTROL_MODEL:
-        SPARK_CHECK(m->arg < f->n_models, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE, "a model that is not in the settings");
+        SPARK_CHECK(m->arg < f->n_models, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE,
+                    "a model that is not in the settings");
         front_take_model(f, m);
         return SPARK_SUCCESS;
     case CONTROL_GO: return front_go(f, err);
@@ -207,7 +214,8 @@ static void front_on_control(evutil_socket_t fd, short what, void *ctx)
         control_message m;
         spark_status s = control_receive(fd, f->control_buf, &m, &has, &closed, &err);
         if (spark_ok(s) && has) s = front_obey(f, &m, &err);
-        const bool kept = has && (m.kind == CONTROL_LISTEN || (m.kind == CONTROL_MODEL && m.value == CONTROL_MODEL_READY));
+        const bool kept = has &&
+                          (m.kind == CONTROL_LISTEN || (m.kind == CONTROL_MODEL && m.value == CONTROL_MODEL_READY));
         for (uint32_t i = 0; has && !kept && i < m.n_fds; i++) close(m.fds[i]);
         if (!spark_ok(s)) spark_log_event(f->log, SPARK_LOG_ERROR, "front_failed", NULL, err.text);
         if (!spark_ok(s) || closed) {
@@ -256,7 +264,8 @@ static spark_status front_start(front *f, spark_err *err)
     SPARK_TRY(http_warm(err));
     json_object_seed(0); /* jansson would open /dev/urandom with its first object */
     spark_keys_warm();
-    SPARK_CHECK(getrandom(&f->seed, sizeof f->seed, 0) == sizeof f->seed, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "no random numbers");
+    SPARK_CHECK(getrandom(&f->seed, sizeof f->seed, 0) == sizeof f->seed, err, SPARK_E_IO, SPARK_ERR_NOWHERE,
+                "no random numbers");
     snprintf(f->fingerprint, sizeof f->fingerprint, "spark-%s-n%d", spark_version(), SPARK_NUMERICS_PROFILE);
     struct event_config *ec = event_config_new();
     f->base = ec ? event_base_new_with_config(ec) : NULL;

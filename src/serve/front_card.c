@@ -16,8 +16,10 @@ static spark_status card_text(const json_t *o, const char *name, spark_arena *a,
 {
     const json_t *v = json_object_get(o, name);
     spark_bytes copy;
-    SPARK_CHECK(json_is_string(v), err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE, "description of a model: '%s' is missing", name);
-    SPARK_TRY(spark_arena_copy(a, (spark_bytes){(const uint8_t *)json_string_value(v), json_string_length(v)}, &copy, err));
+    SPARK_CHECK(json_is_string(v), err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE, "description of a model: '%s' is missing",
+                name);
+    SPARK_TRY(
+        spark_arena_copy(a, (spark_bytes){(const uint8_t *)json_string_value(v), json_string_length(v)}, &copy, err));
     *out = (const char *)copy.ptr;
     return SPARK_SUCCESS;
 }
@@ -32,9 +34,10 @@ static spark_status card_read(api_card *c, const json_t *o, spark_arena *a, spar
 #define CARD_U32(name)                                                                                                 \
     SPARK_TRY(card_number(o, #name, UINT32_MAX, &v, err));                                                             \
     c->name = (uint32_t)v;
-    CARD_U32(n_ctx) CARD_U32(n_ctx_train) CARD_U32(n_embd) CARD_U32(n_vocab) CARD_U32(n_layers) CARD_U32(n_slots)
+    CARD_U32(n_ctx)
+    CARD_U32(n_ctx_train) CARD_U32(n_embd) CARD_U32(n_vocab) CARD_U32(n_layers) CARD_U32(n_slots)
 #undef CARD_U32
-    if (json_object_get(o, "chat_template")) SPARK_TRY(card_text(o, "chat_template", a, &c->chat_template, err));
+        if (json_object_get(o, "chat_template")) SPARK_TRY(card_text(o, "chat_template", a, &c->chat_template, err));
     return SPARK_SUCCESS;
 }
 

@@ -26,12 +26,12 @@
 enum {
     FRONT_CLIENT_GONE = 499, /* in place of a status, as nginx has it */
     FRONT_STREAMS = SPARK_WIRE_STREAMS,
-    FRONT_GRANT = 16 << 10,       /* credit is given back in such steps */
-    FRONT_PING_NS = 1000000000,   /* how often jobs are looked at */
-    FRONT_SILENCE_MS = 15000,     /* after which a stream gets a sign of life */
-    FRONT_LOAD_MS = 300000,       /* a request waits so long for its model to load */
-    FRONT_OUT_MAX = 64 << 20,     /* bytes of one reply that is not streamed */
-    FRONT_ARENA_MAX = 64 << 20,   /* of one request's parsed body */
+    FRONT_GRANT = 16 << 10,     /* credit is given back in such steps */
+    FRONT_PING_NS = 1000000000, /* how often jobs are looked at */
+    FRONT_SILENCE_MS = 15000,   /* after which a stream gets a sign of life */
+    FRONT_LOAD_MS = 300000,     /* a request waits so long for its model to load */
+    FRONT_OUT_MAX = 64 << 20,   /* bytes of one reply that is not streamed */
+    FRONT_ARENA_MAX = 64 << 20, /* of one request's parsed body */
 };
 
 typedef struct front front;
@@ -43,7 +43,7 @@ typedef struct front_choice {
     uint32_t index;
     front_link *link; /* NULL: not open */
     uint64_t stream;
-    uint32_t owed; /* bytes read and not yet granted again */
+    uint32_t owed;     /* bytes read and not yet granted again */
     uint64_t token_ns; /* when its last token came */
 } front_choice;
 
@@ -145,7 +145,8 @@ void front_jobs_tick(front *f);
 extern const http_handler front_handler;
 void front_visit_end(front_visit *v); /* after its reply, or when its client left */
 /* Replies with what CORS wants besides. fields may be NULL. */
-void front_reply(front *f, http_exchange *x, int status, const char *type, spark_bytes body, const http_field *fields, size_t n);
+void front_reply(front *f, http_exchange *x, int status, const char *type, spark_bytes body, const http_field *fields,
+                 size_t n);
 void front_reply_error(front *f, http_exchange *x, api_dialect d, const api_error *e);
 /* The same with the fields of an error, if there is one (Retry-After). */
 void front_reply_made(front *f, http_exchange *x, int status, const char *type, spark_bytes body, const api_error *e);

@@ -287,7 +287,9 @@ static bool job_prepare(front_job *j, api_error *e)
 {
     front_visit *v = j->visit;
     spark_err err = {0};
-    if (!api_call_parse(&j->call, v->match.route, http_request_body(v->x), http_request_header(v->x, "content-type"), j->arena, e)) return false;
+    if (!api_call_parse(&j->call, v->match.route, http_request_body(v->x), http_request_header(v->x, "content-type"),
+                        j->arena, e))
+        return false;
     if (!job_find_model(j, e)) return false;
     api_call_seed(&j->call, front_seed(v->f));
     if (j->call.n_asks == 0) return true;
@@ -297,7 +299,8 @@ static bool job_prepare(front_job *j, api_error *e)
                                  .fingerprint = v->f->fingerprint,
                                  .unix_ns = unix_ns};
     j->choices = calloc(j->call.n_asks, sizeof *j->choices);
-    spark_status s = j->choices ? api_reply_create(&j->reply, &o, &err) : spark_fail(&err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
+    spark_status s = j->choices ? api_reply_create(&j->reply, &o, &err)
+                                : spark_fail(&err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
     for (uint32_t i = 0; j->choices && i < j->call.n_asks; i++) j->choices[i] = (front_choice){.job = j, .index = i};
     if (!spark_ok(s)) api_error_from(e, &err, 0);
     return spark_ok(s);
@@ -344,7 +347,8 @@ void front_job_event(front_choice *c, const spark_wire_frame *frame)
     api_error e = {0};
     switch ((int)frame->type) {
     case SPARK_WIRE_STARTED:
-        api_reply_started(j->reply, c->index, spark_load_u32(frame->payload.ptr), spark_load_u32(frame->payload.ptr + 4), &j->out);
+        api_reply_started(j->reply, c->index, spark_load_u32(frame->payload.ptr),
+                          spark_load_u32(frame->payload.ptr + 4), &j->out);
         break;
     case SPARK_WIRE_PIECE: job_piece(c, frame->payload); break;
     case SPARK_WIRE_DATA: api_reply_data(j->reply, c->index, frame->payload, &j->out); break;
@@ -373,7 +377,8 @@ void front_job_lost(front_choice *c)
 {
     front_job *j = c->job;
     api_error e;
-    api_error_set(&e, 503, "engine_failed", "", "the engine of model '%s' ended unexpectedly; it is being started again", j->model->config->name);
+    api_error_set(&e, 503, "engine_failed", "",
+                  "the engine of model '%s' ended unexpectedly; it is being started again", j->model->config->name);
     e.retry_ms = 1000;
     api_reply_failed(j->reply, c->index, &e, &j->out);
     job_send(j);
@@ -399,7 +404,9 @@ void front_jobs_tick(front *f)
             if (now - j->began_ns > (uint64_t)FRONT_LOAD_MS * 1000000) job_unavailable(j, "it did not load in time");
             continue;
         }
-        if (!j->call.stream || !j->reply || now - (j->last_ns ? j->last_ns : j->began_ns) < (uint64_t)FRONT_SILENCE_MS * 1000000) continue;
+        if (!j->call.stream || !j->reply ||
+            now - (j->last_ns ? j->last_ns : j->began_ns) < (uint64_t)FRONT_SILENCE_MS * 1000000)
+            continue;
         api_reply_ping(j->reply, &j->out);
         if (j->out.len) job_send_stream(j, false);
     }

@@ -31,7 +31,8 @@ spark_status front_ask(front_choice *c, front_link *l, const spark_ask *a, spark
     uint8_t *bytes = malloc(size);
     SPARK_CHECK(bytes, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
     const size_t len = spark_ask_encode(a, bytes);
-    const spark_status s = spark_wire_put(l->wire, SPARK_WIRE_ASK, stream, (spark_bytes){bytes, len}, (spark_bytes){0}, err);
+    const spark_status s = spark_wire_put(l->wire, SPARK_WIRE_ASK, stream, (spark_bytes){bytes, len}, (spark_bytes){0},
+                                          err);
     free(bytes);
     SPARK_TRY(s);
     c->link = l;
@@ -48,7 +49,8 @@ void front_choice_release(front_choice *c)
     l->choices[spark_wire_slot(c->stream)] = NULL;
     c->link = NULL;
     if (!spark_wire_is_open(l->wire, c->stream)) return;
-    if (!spark_ok(spark_wire_put(l->wire, SPARK_WIRE_CANCEL, c->stream, (spark_bytes){0}, (spark_bytes){0}, NULL))) return; /* it ends by itself: no credit */
+    if (!spark_ok(spark_wire_put(l->wire, SPARK_WIRE_CANCEL, c->stream, (spark_bytes){0}, (spark_bytes){0}, NULL)))
+        return; /* it ends by itself: no credit */
     link_flush(l);
 }
 
@@ -57,7 +59,8 @@ void front_choice_grant(front_choice *c)
     uint8_t n[4];
     if (!c->link || c->owed < FRONT_GRANT || !spark_wire_is_open(c->link->wire, c->stream)) return;
     spark_store_u32(n, c->owed);
-    if (!spark_ok(spark_wire_put(c->link->wire, SPARK_WIRE_CREDIT, c->stream, (spark_bytes){n, 4}, (spark_bytes){0}, NULL)))
+    if (!spark_ok(
+            spark_wire_put(c->link->wire, SPARK_WIRE_CREDIT, c->stream, (spark_bytes){n, 4}, (spark_bytes){0}, NULL)))
         return; /* at the next piece, or tick */
     c->owed = 0;
     link_flush(c->link);
@@ -149,9 +152,9 @@ static void link_on_readable(evutil_socket_t fd, short what, void *ctx)
         if (spark_ok(s) && has) link_take(l, &frame);
     }
     if (!spark_ok(s))
-        spark_log_event(l->f->log, SPARK_LOG_ERROR, "engine_link_broken", l->f->models[l->model].config->name, err.text);
-    if (!spark_ok(s) || closed)
-        link_lost(l);
+        spark_log_event(l->f->log, SPARK_LOG_ERROR, "engine_link_broken", l->f->models[l->model].config->name,
+                        err.text);
+    if (!spark_ok(s) || closed) link_lost(l);
 }
 
 /* ---- Links ---- */
@@ -176,10 +179,7 @@ void front_link_add(front *f, uint32_t model, int fd)
     event_add(l->readable, NULL);
 }
 
-void front_link_retire(front *f, uint32_t model)
-{
-    f->models[model].link = NULL;
-}
+void front_link_retire(front *f, uint32_t model) { f->models[model].link = NULL; }
 
 void front_links_sweep(front *f)
 {

@@ -6,10 +6,7 @@
 #include "base/clock.h"
 #include "serve/front_internal.h"
 
-static uint32_t metrics_slot(const front *f, const front_model *m)
-{
-    return m ? f->slots[m - f->models] : 0;
-}
+static uint32_t metrics_slot(const front *f, const front_model *m) { return m ? f->slots[m - f->models] : 0; }
 
 spark_status front_metrics_start(front *f, spark_err *err)
 {
@@ -22,13 +19,15 @@ spark_status front_metrics_start(front *f, spark_err *err)
     for (uint32_t i = 0; i < f->n_models; i++) f->slots[i] = spark_metrics_serve(f->metrics, f->models[i].config->name);
     spark_metrics_set(f->metrics, SPARK_METRIC_START_TIME, 0, 0, (double)time(NULL));
     spark_metrics_set(f->metrics, SPARK_METRIC_MEMORY_BUDGET, 0, 0, (double)f->config->memory);
-    for (uint32_t cell = 0; cell < SPARK_N_CELLS; cell++) spark_metrics_set(f->metrics, SPARK_METRIC_JAIL_LEVEL, cell, 0, f->spec->level);
+    for (uint32_t cell = 0; cell < SPARK_N_CELLS; cell++)
+        spark_metrics_set(f->metrics, SPARK_METRIC_JAIL_LEVEL, cell, 0, f->spec->level);
     return SPARK_SUCCESS;
 }
 
 void front_metrics_answer(front *f, const api_route *r, int status)
 {
-    spark_metrics_add(f->metrics, SPARK_METRIC_HTTP_REQUESTS, (uint32_t)(r - api_routes), spark_metrics_status(status), 1);
+    spark_metrics_add(f->metrics, SPARK_METRIC_HTTP_REQUESTS, (uint32_t)(r - api_routes), spark_metrics_status(status),
+                      1);
 }
 
 void front_metrics_refused(front *f, const char *reason)
@@ -40,7 +39,10 @@ void front_metrics_request(front *f, const front_job *j, int status)
 {
     const uint32_t slot = metrics_slot(f, j->model);
     const api_error *e = j->reply ? api_reply_error(j->reply) : NULL;
-    const uint32_t how = status == FRONT_CLIENT_GONE ? SPARK_FINISHED_CANCELLED : e ? SPARK_FINISHED_FAILED : j->ended_by_length ? SPARK_FINISHED_LENGTH : SPARK_FINISHED_STOP;
+    const uint32_t how = status == FRONT_CLIENT_GONE ? SPARK_FINISHED_CANCELLED
+                         : e                         ? SPARK_FINISHED_FAILED
+                         : j->ended_by_length        ? SPARK_FINISHED_LENGTH
+                                                     : SPARK_FINISHED_STOP;
     uint64_t prompt = 0, cached = 0, drawn = 0;
     front_metrics_answer(f, j->visit->match.route, status);
     if (!j->model || !j->reply) return;
@@ -75,7 +77,8 @@ static void metrics_of_model(front *f, const front_model *m)
     spark_metrics *x = f->metrics;
     const uint32_t slot = metrics_slot(f, m);
     spark_metrics_set(x, SPARK_METRIC_MODEL_READY, slot, 0, m->link != NULL);
-    spark_metrics_set(x, SPARK_METRIC_MEMORY_PLANNED, SPARK_CELL_ENGINE, slot, m->link ? (double)m->card.memory_bytes : 0);
+    spark_metrics_set(x, SPARK_METRIC_MEMORY_PLANNED, SPARK_CELL_ENGINE, slot,
+                      m->link ? (double)m->card.memory_bytes : 0);
     if (!m->link) return;
     const spark_engine_stats *s = &m->link->stats;
     const uint32_t used = s->n_pages - s->n_pages_free - s->n_pages_cached;

@@ -28,7 +28,8 @@ size_t front_cors(const front *f, http_exchange *x, http_field *out)
     return n;
 }
 
-void front_reply(front *f, http_exchange *x, int status, const char *type, spark_bytes body, const http_field *fields, size_t n)
+void front_reply(front *f, http_exchange *x, int status, const char *type, spark_bytes body, const http_field *fields,
+                 size_t n)
 {
     http_field all[FRONT_FIELDS + 8];
     size_t n_all = front_cors(f, x, all);
@@ -93,13 +94,16 @@ static bool door_is_fooled(const front *f, http_exchange *x, api_error *e)
 {
     const spark_bytes host = http_request_header(x, "host"), origin = http_request_header(x, "origin");
     if (!host_is_ours(f, host)) {
-        api_error_set(e, 403, "host_not_allowed", "", "this server answers without keys only to local names; add the host with --allowed-host, or use keys");
+        api_error_set(
+            e, 403, "host_not_allowed", "",
+            "this server answers without keys only to local names; add the host with --allowed-host, or use keys");
         return true;
     }
     if (!origin.ptr || list_has(&f->config->cors, origin)) return false;
     static const char scheme[] = "http://";
     const bool same = origin.len > sizeof scheme - 1 && memcmp(origin.ptr, scheme, sizeof scheme - 1) == 0 &&
-                      spark_bytes_equal((spark_bytes){origin.ptr + sizeof scheme - 1, origin.len - (sizeof scheme - 1)}, host);
+                      spark_bytes_equal((spark_bytes){origin.ptr + sizeof scheme - 1, origin.len - (sizeof scheme - 1)},
+                                        host);
     if (same) return false; /* our own page */
     api_error_set(e, 403, "origin_not_allowed", "", "pages of this origin may not ask; add it with --cors");
     return true;
@@ -124,15 +128,18 @@ static spark_route_class route_class(const api_route *r)
 {
     if (r->access == API_METRICS) return SPARK_ROUTE_METRICS;
     if (r->handler >= API_MODELS && r->handler <= API_SLOTS) return SPARK_ROUTE_MODELS;
-    if (r->handler == API_TOKENIZE || r->handler == API_DETOKENIZE || r->handler == API_APPLY_TEMPLATE) return SPARK_ROUTE_TOKENIZE;
+    if (r->handler == API_TOKENIZE || r->handler == API_DETOKENIZE || r->handler == API_APPLY_TEMPLATE)
+        return SPARK_ROUTE_TOKENIZE;
     return r->handler == API_FORBIDDEN || r->handler == API_LATER ? SPARK_ROUTE_MODELS : SPARK_ROUTE_GENERATE;
 }
 
-static bool visit_admit(front *f, http_exchange *x, const api_route *r, bool open_door, spark_gate_verdict *who, api_error *e)
+static bool visit_admit(front *f, http_exchange *x, const api_route *r, bool open_door, spark_gate_verdict *who,
+                        api_error *e)
 {
     *who = (spark_gate_verdict){.status = 200};
     if (open_door) return true;
-    const spark_gate_ask ask = {.presented = presented_key(x), .route = route_class(r), .address = http_request_address(x)};
+    const spark_gate_ask ask = {
+        .presented = presented_key(x), .route = route_class(r), .address = http_request_address(x)};
     spark_gate_check(f->gate, &ask, spark_gate_now(), who);
     if (who->status == 200) return true;
     api_error_set(e, who->status, who->code, "", "%s", who->message);
@@ -187,7 +194,8 @@ static void visit_on_head(void *ctx, http_exchange *x)
         if (!m.route)
             api_error_match(&e, &m, http_request_method_text(x), http_request_path(x));
         else
-            api_error_set(&e, 503, v ? "shutting_down" : "overloaded", "", v ? "the server is shutting down" : "out of memory");
+            api_error_set(&e, 503, v ? "shutting_down" : "overloaded", "",
+                          v ? "the server is shutting down" : "out of memory");
         if (who.number) spark_gate_done(f->gate, who.number);
         free(v);
         const http_field allow = {"Allow", m.allow};
@@ -259,9 +267,14 @@ static size_t visit_cards(const front_visit *v, api_card *out)
         if (key && !spark_key_allows_model(key, m->config->name)) continue;
         out[n] = m->card;
         out[n].loaded = m->link != NULL;
-        out[n].expires_s = m->link && m->config->load != 0 && m->keep_ms != SPARK_FOREVER
-                               ? (uint64_t)time(NULL) + (m->n_jobs ? m->keep_ms / 1000 : (m->used_ns / 1000000 + m->keep_ms > spark_clock_ns() / 1000000 ? (m->used_ns / 1000000 + m->keep_ms - spark_clock_ns() / 1000000) / 1000 : 0))
-                               : 0;
+        out[n].expires_s =
+            m->link && m->config->load != 0 && m->keep_ms != SPARK_FOREVER
+                ? (uint64_t)time(NULL) +
+                      (m->n_jobs ? m->keep_ms / 1000
+                                 : (m->used_ns / 1000000 + m->keep_ms > spark_clock_ns() / 1000000
+                                        ? (m->used_ns / 1000000 + m->keep_ms - spark_clock_ns() / 1000000) / 1000
+                                        : 0))
+                : 0;
         n++;
     }
     return n;
@@ -278,7 +291,8 @@ static const api_card *visit_card(const front_visit *v, const api_card *cards, s
 static uint32_t model_running(const front *f, const api_card *c)
 {
     for (uint32_t i = 0; i < f->n_models; i++)
-        if (strcmp(f->models[i].config->name, c->name) == 0 && f->models[i].link) return f->models[i].link->stats.n_running;
+        if (strcmp(f->models[i].config->name, c->name) == 0 && f->models[i].link)
+            return f->models[i].link->stats.n_running;
     return 0;
 }
 
@@ -299,7 +313,8 @@ static bool visit_print(front_visit *v, api_out *out, api_error *e)
     case API_VERSION: api_print_version(out); return true;
     case API_SHOW:
         if (!spark_ok(spark_arena_create(&a, FRONT_ARENA_MAX, &err))) return api_error_from(e, &err, 0), false;
-        if (!api_call_parse(&call, v->match.route, http_request_body(v->x), http_request_header(v->x, "content-type"), a, e)) {
+        if (!api_call_parse(&call, v->match.route, http_request_body(v->x), http_request_header(v->x, "content-type"),
+                            a, e)) {
             spark_arena_destroy(&a);
             return false;
         }
@@ -330,7 +345,8 @@ static void visit_answer(front_visit *v)
     api_out_init(&out, FRONT_OUT_MAX);
     const bool is_text = v->match.route->handler == API_METRICS_TEXT;
     if (visit_print(v, &out, &e) && !out.failed)
-        front_reply(v->f, v->x, 200, is_text ? "text/plain; version=0.0.4; charset=utf-8" : "application/json", api_out_bytes(&out), NULL, 0);
+        front_reply(v->f, v->x, 200, is_text ? "text/plain; version=0.0.4; charset=utf-8" : "application/json",
+                    api_out_bytes(&out), NULL, 0);
     else
         front_reply_error(v->f, v->x, v->match.dialect, &e);
     api_out_free(&out);

@@ -72,7 +72,8 @@ void spark_log_error_of(spark_log *l, const spark_err *err); /* "error" and "cod
 void spark_log_end(spark_log *l);
 
 /* The usual line of the warden and the front: what happened to a model, and why. Both may be NULL. */
-static inline void spark_log_event(spark_log *l, spark_log_level level, const char *event, const char *model, const char *why)
+static inline void spark_log_event(spark_log *l, spark_log_level level, const char *event, const char *model,
+                                   const char *why)
 {
     spark_log_begin(l, level, event);
     spark_log_text(l, "model", model);

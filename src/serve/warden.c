@@ -24,7 +24,8 @@ static spark_status tell(warden *w, const control_message *m)
     spark_err err = {0};
     if (w->control < 0) return SPARK_SUCCESS;
     const spark_status s = control_send(w->control, m, &err);
-    if (!spark_ok(s)) spark_log_event(w->log, SPARK_LOG_WARN, "front_link", NULL, err.text); /* its end is seen by its pidfd */
+    if (!spark_ok(s))
+        spark_log_event(w->log, SPARK_LOG_WARN, "front_link", NULL, err.text); /* its end is seen by its pidfd */
     return s;
 }
 
@@ -393,19 +394,29 @@ static void warden_end(warden *w)
 
 static spark_status warden_open_log(warden *w, spark_err *err)
 {
-    const spark_config *c = w->config;
+    spark_config *c = w->config;
+    if (c->log_format == SPARK_LOG_AUTO) { /* decided once, for the cells too: they may not ask */
+        c->log_format = isatty(STDERR_FILENO) ? SPARK_LOG_READABLE : SPARK_LOG_JSON;
+        c->origin[SPARK_SET_log_format].source = SPARK_FROM_FLAG;
+    }
     const int fd = spark_log_nonblocking(STDERR_FILENO);
     if (fd != STDERR_FILENO) { /* what the cells take over as theirs does not block either */
         (void)dup3(fd, STDERR_FILENO, 0);
         close(fd);
     }
-    return spark_log_create(&w->log, &(spark_log_options){.fd = STDERR_FILENO, .level = (spark_log_level)c->log_level, .format = (spark_log_format)c->log_format, .cell = "warden"}, err);
+    return spark_log_create(&w->log,
+                            &(spark_log_options){.fd = STDERR_FILENO,
+                                                 .level = (spark_log_level)c->log_level,
+                                                 .format = (spark_log_format)c->log_format,
+                                                 .cell = "warden"},
+                            err);
 }
 
 /* The level that the operator demands; less is refused (law 5), with what is missing and what could be had. */
 static spark_status warden_check_jail(warden *w, spark_err *err)
 {
-    static const spark_jail_level levels[] = {SPARK_JAIL_STRICT, SPARK_JAIL_STANDARD, SPARK_JAIL_OFF}; /* choices of `jail` */
+    static const spark_jail_level levels[] = {SPARK_JAIL_STRICT, SPARK_JAIL_STANDARD,
+                                              SPARK_JAIL_OFF}; /* choices of `jail` */
     spark_jail_report r;
     w->level = levels[w->config->jail];
     SPARK_TRY(spark_jail_probe(&r, err));
@@ -415,7 +426,8 @@ static spark_status warden_check_jail(warden *w, spark_err *err)
     return SPARK_SUCCESS;
 }
 
-spark_status spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(const spark_config *c), int *exit_code, spark_err *err)
+spark_status spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(const spark_config *c), int *exit_code,
+                              spark_err *err)
 {
     static warden the_warden; /* large, and the process has one */
     warden *w = &the_warden;

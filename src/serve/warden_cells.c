@@ -205,8 +205,7 @@ static bool warden_evict(warden *w, uint32_t for_model)
         if (!oldest || m->used_ns < oldest->used_ns) oldest = m;
     }
     if (!oldest) return false;
-    spark_log(SPARK_LOG_INFO, "engine_evicted", "model=%s for=%s", oldest->config->name,
-              w->models[for_model].config->name);
+    spark_log_event(w->log, SPARK_LOG_INFO, "engine_evicted", oldest->config->name, w->models[for_model].config->name);
     oldest->wanted = false;
     warden_drain_engine(oldest->current);
     return true;
@@ -297,7 +296,8 @@ void warden_engine_ended(warden *w, warden_instance *i)
     (void)waitpid(i->cell.pid, &status, 0);
     const bool expected = i->state == INSTANCE_DRAINING;
     const uint64_t ran_ms = (spark_clock_ns() - i->started_ns) / 1000000;
-    spark_log_event(w->log, expected ? SPARK_LOG_INFO : SPARK_LOG_ERROR, "engine_ended", m->config->name, warden_status_text(status, how));
+    spark_log_event(w->log, expected ? SPARK_LOG_INFO : SPARK_LOG_ERROR, "engine_ended", m->config->name,
+                    warden_status_text(status, how));
     const bool was_current = m->current == i;
     if (was_current) {
         m->current = m->other; /* a successor that loads still, or none */

@@ -20,7 +20,8 @@ static spark_wire *fuzz_end(spark_wire_side side, bool ready)
     spark_wire_frame f;
     bool has = false;
     if (side == SPARK_WIRE_ENGINE) {
-        if (!spark_ok(spark_wire_put(w, SPARK_WIRE_READY, 0, (spark_bytes){zero, sizeof zero}, (spark_bytes){0}, &err))) abort();
+        if (!spark_ok(spark_wire_put(w, SPARK_WIRE_READY, 0, (spark_bytes){zero, sizeof zero}, (spark_bytes){0}, &err)))
+            abort();
         return w;
     }
     spark_wire_feed(w, (spark_bytes){head, sizeof head});
@@ -44,8 +45,10 @@ static uint64_t fuzz_payload(const spark_wire_frame *f)
     spark_engine_stats stats;
     spark_err err;
     uint64_t sum = (uint64_t)f->type * 31 + f->payload.len + f->stream;
-    if (f->type == SPARK_WIRE_PIECE && spark_ok(spark_get_piece(&piece, f->payload, &err))) sum += piece.n_top + piece.text.len;
-    if (f->type == SPARK_WIRE_FINISHED && spark_ok(spark_get_finished(&finished, f->payload, &err))) sum += finished.n_tokens;
+    if (f->type == SPARK_WIRE_PIECE && spark_ok(spark_get_piece(&piece, f->payload, &err)))
+        sum += piece.n_top + piece.text.len;
+    if (f->type == SPARK_WIRE_FINISHED && spark_ok(spark_get_finished(&finished, f->payload, &err)))
+        sum += finished.n_tokens;
     if (f->type == SPARK_WIRE_FAILED && spark_ok(spark_get_failed(&failed, f->payload, &err))) sum += failed.err.code;
     if (f->type == SPARK_WIRE_STATS && spark_ok(spark_get_stats(&stats, f->payload, &err))) sum += stats.n_pages;
     return sum;
@@ -75,7 +78,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 2 || size > 1 << 16) return 0;
     const spark_wire_side side = data[0] & 1 ? SPARK_WIRE_ENGINE : SPARK_WIRE_CLIENT;
     spark_wire *cut = fuzz_end(side, data[0] & 2), *whole = fuzz_end(side, data[0] & 2);
-    const uint64_t a = fuzz_run(cut, data + 2, size - 2, 1 + data[1]), b = fuzz_run(whole, data + 2, size - 2, SIZE_MAX);
+    const uint64_t a = fuzz_run(cut, data + 2, size - 2, 1 + data[1]),
+                   b = fuzz_run(whole, data + 2, size - 2, SIZE_MAX);
     if (a != b) abort();
     spark_wire_destroy(&cut);
     spark_wire_destroy(&whole);

@@ -212,9 +212,9 @@ static void test_streams_open_once_and_close_once(void **state)
         uint64_t stream;
         const char *why;
     } bad[] = {
-        {SPARK_WIRE_ASK, 100, 0 | 1ull << 32, "in use"},             /* open */
-        {SPARK_WIRE_ASK, 100, 1 | 1ull << 32, "in use"},             /* closed, the same generation */
-        {SPARK_WIRE_ASK, 100, 1, "in use"},                          /* an older one */
+        {SPARK_WIRE_ASK, 100, 0 | 1ull << 32, "in use"}, /* open */
+        {SPARK_WIRE_ASK, 100, 1 | 1ull << 32, "in use"}, /* closed, the same generation */
+        {SPARK_WIRE_ASK, 100, 1, "in use"},              /* an older one */
         {SPARK_WIRE_ASK, 100, STREAMS | 1ull << 32, "beyond the limit"},
         {SPARK_WIRE_CANCEL, 0, 2 | 1ull << 32, "never was"},
         {SPARK_WIRE_CANCEL, 0, 0 | 2ull << 32, "never was"},
@@ -363,7 +363,8 @@ static void test_all_streams_in_use_is_an_error_of_its_own(void **state)
     assert_int_equal(spark_wire_n_open(p.client), STREAMS);
     assert_int_equal(spark_wire_open(p.client, &s, &err).code, SPARK_E_LIMIT);
     uint32_t slot = 0, n = 0;
-    for (uint64_t each; spark_wire_next_open(p.client, &slot, &each); n++) assert_true(spark_wire_is_open(p.client, each));
+    for (uint64_t each; spark_wire_next_open(p.client, &slot, &each); n++)
+        assert_true(spark_wire_is_open(p.client, each));
     assert_int_equal(n, STREAMS);
     spark_wire_reset(p.client);
     assert_int_equal(spark_wire_n_open(p.client), 0);
@@ -383,11 +384,12 @@ static void test_pieces_come_back_as_they_went(void **state)
     (void)state;
     static uint8_t buf[SPARK_WIRE_PIECE_MAX];
     static spark_piece_message m, back;
-    m = (spark_piece_message){.has_token = true,
-                              .has_logprobs = true,
-                              .token = {7, -0.5f, SPARK_BYTES_LITERAL(" cat")},
-                              .n_top = 2,
-                              .top = {{7, -0.5f, SPARK_BYTES_LITERAL(" cat")}, {9, -1.25f, SPARK_BYTES_LITERAL("\xff")}}};
+    m = (spark_piece_message){
+        .has_token = true,
+        .has_logprobs = true,
+        .token = {7, -0.5f, SPARK_BYTES_LITERAL(" cat")},
+        .n_top = 2,
+        .top = {{7, -0.5f, SPARK_BYTES_LITERAL(" cat")}, {9, -1.25f, SPARK_BYTES_LITERAL("\xff")}}};
     const size_t head = spark_put_piece(buf, &m);
     memcpy(buf + head, "at", 2);
     ROUND_TRIP(spark_get_piece, back, buf, head + 2);
@@ -407,7 +409,8 @@ static void test_a_piece_of_the_largest_parts_fits_its_frame(void **state)
     (void)state;
     static uint8_t buf[SPARK_PIECE_HEAD_MAX];
     static spark_piece_message m;
-    m = (spark_piece_message){.has_token = true, .has_logprobs = true, .token.text = zeros(70000), .n_top = SPARK_MAX_LOGPROBS};
+    m = (spark_piece_message){
+        .has_token = true, .has_logprobs = true, .token.text = zeros(70000), .n_top = SPARK_MAX_LOGPROBS};
     for (uint32_t i = 0; i < SPARK_MAX_LOGPROBS; i++) m.top[i].text = zeros(70000);
     const size_t head = spark_put_piece(buf, &m);
     assert_true(head <= SPARK_PIECE_HEAD_MAX);
