@@ -45,6 +45,20 @@ static spark_status config_options_flags(spark_config *c, spark_err *err)
     return s;
 }
 
+/* What is served, and where, if nobody says: the embedded model, on a socket in the runtime directory and on loopback TCP. */
+static spark_status config_defaults(spark_config *c, spark_err *err)
+{
+    char path[256] = "";
+    const char *items[2] = {"tcp:127.0.0.1:8080", path}, *runtime = geteuid() == 0 ? "/run" : getenv("XDG_RUNTIME_DIR");
+    spark_status s = {SPARK_OK};
+    if (c->n_models == 0) s = spark_config_add_model(c, "demo=", err);
+    if (s.code != SPARK_OK || c->listen.n) return s;
+    if (runtime && *runtime) snprintf(path, sizeof path, "unix:%s/spark.sock", runtime);
+    s = spark_config_add_flag(c, SPARK_SET_listen, items, path[0] ? 2 : 1, err);
+    c->origin[SPARK_SET_listen].source = SPARK_FROM_DEFAULT;
+    return s;
+}
+
 int cli_config_load(const char *command, spark_config **out)
 {
     spark_config *c = NULL;
@@ -54,6 +68,7 @@ int cli_config_load(const char *command, spark_config **out)
     if (code == CLI_OK && spark_config_add_environment(c, environ, &err).code != SPARK_OK)
         code = cli_usage(command, "%s", err.text);
     if (code == CLI_OK && config_options_flags(c, &err).code != SPARK_OK) code = cli_usage(command, "%s", err.text);
+    if (code == CLI_OK && config_defaults(c, &err).code != SPARK_OK) code = cli_fail(command, &err, NULL);
     if (code == CLI_OK && spark_config_finish(c, &err).code != SPARK_OK) code = cli_fail(command, &err, NULL);
     if (code != CLI_OK) {
         spark_config_destroy(&c);

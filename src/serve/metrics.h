@@ -27,9 +27,10 @@ typedef struct spark_metrics spark_metrics;
 #define SPARK_METRIC_REFUSALS(X)                                                                                       \
     X(NONE, "none")                                                                                                    \
     X(KEY, "key")                                                                                                      \
-    X(EXPIRED, "expired") X(SCOPE, "scope") X(LOCKOUT, "lockout") X(PARALLEL, "parallel")                              \
-        X(REQUEST_RATE, "request_rate") X(TOKEN_RATE, "token_rate") X(HOST, "host") X(ORIGIN, "origin")                \
-            X(MALFORMED, "malformed") X(UNSUPPORTED, "unsupported") X(TOO_LARGE, "too_large") X(TIMEOUT, "timeout")    \
+    X(EXPIRED, "expired")                                                                                              \
+    X(SCOPE, "scope") X(LOCKOUT, "lockout") X(PARALLEL, "parallel") X(REQUEST_RATE, "request_rate")                    \
+        X(TOKEN_RATE, "token_rate") X(HOST, "host") X(ORIGIN, "origin") X(MALFORMED, "malformed")                      \
+            X(UNSUPPORTED, "unsupported") X(TOO_LARGE, "too_large") X(TIMEOUT, "timeout")                              \
                 X(CONNECTIONS, "connections") X(MODEL, "model") X(QUEUE, "queue") X(CONTEXT, "context")                \
                     X(MEMORY, "memory") X(DEADLINE, "deadline") X(DRAINING, "draining") X(LOADING, "loading")          \
                         X(BROKEN, "broken")
