@@ -21,11 +21,11 @@ extern const char *cli_config_path;
     {flag_name, CLI_FLAG, &cli_settings[id].flag, NULL, help " (default " fallback ")", 0, 0, NULL},
 #define CLI_SETTING_SCALAR(id, flag_name, arg, fallback, choices, help)                                                \
     {flag_name, CLI_TEXT, &cli_settings[id].text, arg, help " (default " fallback ")", 0, 0, choices},
-#define CLI_SETTING_U32     CLI_SETTING_SCALAR
-#define CLI_SETTING_SIZE    CLI_SETTING_SCALAR
-#define CLI_SETTING_MS      CLI_SETTING_SCALAR
-#define CLI_SETTING_SECONDS CLI_SETTING_SCALAR
-#define CLI_SETTING_CHOICE  CLI_SETTING_SCALAR
+#define CLI_SETTING_U32(...)     CLI_SETTING_SCALAR(__VA_ARGS__)
+#define CLI_SETTING_SIZE(...)    CLI_SETTING_SCALAR(__VA_ARGS__)
+#define CLI_SETTING_MS(...)      CLI_SETTING_SCALAR(__VA_ARGS__)
+#define CLI_SETTING_SECONDS(...) CLI_SETTING_SCALAR(__VA_ARGS__)
+#define CLI_SETTING_CHOICE(...)  CLI_SETTING_SCALAR(__VA_ARGS__)
 #define CLI_SETTING_TEXT(id, flag_name, arg, fallback, choices, help)                                                  \
     {flag_name, CLI_TEXT, &cli_settings[id].text, arg, help, 0, 0, NULL},
 #define CLI_SETTING_LIST(id, flag_name, arg, fallback, choices, help)                                                  \

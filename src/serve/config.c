@@ -364,7 +364,7 @@ static spark_status config_unknown_variable(const char *name, spark_err *err)
     for (uint32_t id = 0; id < SPARK_N_SETTINGS; id++) {
         const char *before = near.best;
         config_near(&near, spark_setting_variable(&spark_settings[id], candidate) + strlen("SPARK_"));
-        if (near.best != before) near.best = strcpy(near_text, near.best);
+        if (near.best != before) near.best = memcpy(near_text, near.best, strlen(near.best) + 1);
     }
     if (near.best)
         return spark_fail(err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
