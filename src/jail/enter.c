@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -312,6 +313,8 @@ static void enter_warm_up(spark_jail_role role)
 {
     const time_t now = time(NULL);
     struct tm tm;
+    uint8_t byte;
+    (void)!getrandom(&byte, 1, GRND_NONBLOCK); /* glibc 2.41 maps its state at the first call */
     tzset();
     (void)localtime_r(&now, &tm);
     (void)mallopt(M_ARENA_MAX, 1);

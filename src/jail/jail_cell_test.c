@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,6 +23,8 @@ typedef struct cell_answer {
     pid_t pid;
     uid_t uid;
     int first_free; /* the descriptor that the next open would take: all below are in use */
+    uint64_t max_files, max_file_size, max_core, max_memory; /* rlimits that cannot be raised again; 12345: not so */
+    bool has_environment;
     char error[SPARK_ERR_TEXT];
 } cell_answer;
 
@@ -36,6 +39,22 @@ static void *cell_thread(void *arg)
     return NULL;
 }
 
+static uint64_t cell_limit(int resource)
+{
+    struct rlimit limit = {0};
+    return getrlimit((__rlimit_resource_t)resource, &limit) == 0 && limit.rlim_cur == limit.rlim_max ? limit.rlim_max
+                                                                                                     : 12345;
+}
+
+static void cell_read_limits(cell_answer *a)
+{
+    a->max_files = cell_limit(RLIMIT_NOFILE);
+    a->max_file_size = cell_limit(RLIMIT_FSIZE);
+    a->max_core = cell_limit(RLIMIT_CORE);
+    a->max_memory = cell_limit(RLIMIT_AS);
+    a->has_environment = environ && environ[0];
+}
+
 static spark_status cell_close_doors(const spark_jail_spec *spec, cell_answer *a, int pipe_end, spark_err *err)
 {
     spark_jail_report report;
@@ -44,6 +63,7 @@ static spark_status cell_close_doors(const spark_jail_spec *spec, cell_answer *a
     a->level = report.level;
     a->pid = getpid();
     a->uid = getuid();
+    cell_read_limits(a);
     if (spec->n_threads > 1) {
         (void)pthread_barrier_init(&cell_reported_in, NULL, 2);
         SPARK_CHECK(pthread_create(&thread, NULL, cell_thread, &pipe_end) == 0, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE,
@@ -76,6 +96,8 @@ static int cell_main(const spark_jail_spec *spec)
 
 /* ---- The warden ---- */
 
+enum { CELL_MEMORY = 1 << 30, CELL_FILES = 77 };
+
 typedef struct started {
     spark_jail_cell cell;
     int link;
@@ -93,6 +115,8 @@ static void start(started *s, spark_jail_role role, spark_jail_level level)
                                   .fds = fds,
                                   .n_fds = 2,
                                   .n_threads = 2,
+                                  .max_memory = CELL_MEMORY,
+                                  .max_files = CELL_FILES,
                                   .uid = spark_jail_uid(7),
                                   .name = "test cell"};
     const spark_status status = spark_jail_start(&s->cell, &spec, &err);
@@ -176,6 +200,29 @@ static void test_a_serving_cell_that_opens_a_file_is_killed(void **state)
 {
     (void)state;
     each_level(is_killed);
+}
+
+static void is_limited(spark_jail_role role, spark_jail_level level)
+{
+    started s;
+    start(&s, role, level);
+#ifndef SPARK_SANITIZED /* the sanitizers' options go along there, and no limit of addresses */
+    assert_false(s.answer.has_environment);
+    if (level != SPARK_JAIL_OFF) assert_int_equal(s.answer.max_memory, CELL_MEMORY);
+#endif
+    if (level != SPARK_JAIL_OFF) {
+        assert_int_equal(s.answer.max_files, CELL_FILES);
+        assert_int_equal(s.answer.max_core, 0);
+        struct stat st;
+        if (fstat(STDERR_FILENO, &st) == 0 && !S_ISREG(st.st_mode)) assert_int_equal(s.answer.max_file_size, 0);
+    }
+    end(&s, 'q');
+}
+
+static void test_a_cell_has_the_limits_of_its_spec_and_no_environment(void **state)
+{
+    (void)state;
+    each_level(is_limited);
 }
 
 static void gets_its_descriptors(spark_jail_role role, spark_jail_level level)
@@ -299,6 +346,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_cell_serves_at_every_level_that_is_granted),
         cmocka_unit_test(test_a_serving_cell_that_opens_a_file_is_killed),
+        cmocka_unit_test(test_a_cell_has_the_limits_of_its_spec_and_no_environment),
         cmocka_unit_test(test_a_cell_gets_the_descriptors_of_its_spec_and_no_other),
         cmocka_unit_test(test_a_strict_cell_is_first_in_its_pid_namespace),
         cmocka_unit_test(test_a_cell_of_root_runs_as_a_user_of_its_own),

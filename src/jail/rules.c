@@ -35,11 +35,17 @@
         }                                                                                                              \
     }
 
-static const spark_jail_clause clauses_mmap[] = {{3,
-                                                  {{2, EVERY & ~(uint64_t)(PROT_READ | PROT_WRITE), 0},
-                                                   {3, MAP_ANONYMOUS | MAP_TYPE, MAP_ANONYMOUS | MAP_PRIVATE},
-                                                   {4, LOW, LOW}}}};
-CONDITION(mmap, "anonymous, private, not executable");
+/* Droppable: what glibc 2.41 keeps the state of getrandom in. */
+#define MMAP_OF(type)                                                                                                  \
+    {                                                                                                                  \
+        3,                                                                                                             \
+        {                                                                                                              \
+            {2, EVERY & ~(uint64_t)(PROT_READ | PROT_WRITE), 0},                                                       \
+                {3, MAP_ANONYMOUS | MAP_TYPE, MAP_ANONYMOUS | (type)}, {4, LOW, LOW},                                  \
+        }                                                                                                              \
+    }
+static const spark_jail_clause clauses_mmap[] = {MMAP_OF(MAP_PRIVATE), MMAP_OF(8 /* MAP_DROPPABLE */)};
+CONDITION(mmap, "anonymous, private or droppable, not executable");
 
 static const spark_jail_clause clauses_mprotect[] = {{1, {{2, EVERY & ~(uint64_t)(PROT_READ | PROT_WRITE), 0}}}};
 CONDITION(mprotect, "not executable");
@@ -47,9 +53,14 @@ CONDITION(mprotect, "not executable");
 static const spark_jail_clause clauses_mremap[] = {IS(3, MREMAP_MAYMOVE)};
 CONDITION(mremap, "MREMAP_MAYMOVE");
 
-static const spark_jail_clause clauses_madvise[] = {IS(2, MADV_DONTNEED), IS(2, MADV_FREE), IS(2, MADV_HUGEPAGE),
-                                                    IS(2, MADV_DONTDUMP), IS(2, 23 /* MADV_POPULATE_WRITE */)};
-CONDITION(madvise, "DONTNEED, FREE, HUGEPAGE, DONTDUMP, POPULATE_WRITE");
+static const spark_jail_clause clauses_madvise[] = {IS(2, MADV_DONTNEED),
+                                                    IS(2, MADV_FREE),
+                                                    IS(2, MADV_HUGEPAGE),
+                                                    IS(2, MADV_DONTDUMP),
+                                                    IS(2, 23 /* MADV_POPULATE_WRITE */),
+                                                    IS(2, 102 /* MADV_GUARD_INSTALL: glibc 2.42, thread stacks */),
+                                                    IS(2, 103 /* MADV_GUARD_REMOVE */)};
+CONDITION(madvise, "DONTNEED, FREE, HUGEPAGE, DONTDUMP, POPULATE_WRITE, GUARD_*");
 
 /* Priority inheritance and requeueing, where the kernel's futex bugs were, stay shut. Bits: PRIVATE and CLOCK_REALTIME may be set. */
 #define FUTEX_IS(op)                                                                                                   \
