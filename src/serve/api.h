@@ -190,7 +190,7 @@ typedef struct api_reply_options {
 typedef enum api_phase {
     API_WAITING,   /* nothing to send yet; status not decided */
     API_STREAMING, /* begin with 200 and the type, if not begun; send out */
-    API_DONE,      /* as STREAMING, and these are the last bytes */
+    API_DONE,      /* as STREAMING, and these are the last bytes. After an error: cancel what still runs */
     API_WHOLE, /* out is the body of a whole reply with api_reply_status: an answer or an error. Cancel what still runs */
 } api_phase;
 

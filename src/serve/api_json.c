@@ -102,7 +102,9 @@ static json_t *json_load_body(api_reader *r, spark_bytes b)
     }
     if (!json_is_bounded(r, b)) return NULL;
     json_t *v = json_loadb((const char *)b.ptr, b.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
-    if (!v) {
+    if (!v && json_error_code(&why) == json_error_out_of_memory) {
+        api_no_memory(r);
+    } else if (!v) {
         api_bad(r, "invalid_json", NULL, "the body is not JSON: %s (line %d, column %d)",
                 b.len ? why.text : "it is empty", why.line, why.column);
     } else if (!json_is_object(v)) {

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/test.h"
-#include "serve/api.h"
+#include "serve/api_internal.h"
 
 /* ---- Helpers ---- */
 
@@ -632,6 +632,163 @@ static void test_tokenize_detokenize_and_template(void **s)
     refused("/apply-template", "{}", 400, "missing_required_parameter", "messages");
 }
 
+/* ---- Every field of every table ---- */
+
+/* A body that is taken, and where in it the table's object is. */
+typedef struct field_place {
+    const char *title, *path, *body, *where;
+} field_place;
+
+static const field_place field_places[] = {
+    {"Both OpenAI routes", CHAT, "{" HI ", \"stream\": true}", ""},
+    {"Both OpenAI routes", TEXT, "{" ONCE ", \"stream\": true}", ""},
+    {"`/v1/chat/completions`", CHAT, "{" HI ", \"logprobs\": true}", ""},
+    {"`/v1/completions`", TEXT, "{" ONCE "}", ""},
+    {"`stream_options`", CHAT, "{" HI ", \"stream\": true, \"stream_options\": {}}", "stream_options"},
+    {"Sampling, on all routes of OpenAI and llama-server that generate", CHAT, "{" HI "}", ""},
+    {"Sampling, on all routes of OpenAI and llama-server that generate", TEXT, "{" ONCE "}", ""},
+    {"Sampling, on all routes of OpenAI and llama-server that generate", "/completion", "{" ONCE "}", ""},
+    {"A message, on every route that takes messages", CHAT, "{" HI "}", "messages.0"},
+    {"A message, on every route that takes messages", "/api/chat", "{" HI "}", "messages.0"},
+    {"`/api/chat` and `/api/generate`", "/api/chat", "{" HI "}", ""},
+    {"`/api/chat` and `/api/generate`", "/api/generate", "{" ONCE "}", ""},
+    {"`/api/chat`", "/api/chat", "{" HI "}", ""},
+    {"`/api/generate`", "/api/generate", "{" ONCE "}", ""},
+    {"Ollama's `options`", "/api/generate", "{" ONCE ", \"options\": {}}", "options"},
+    {"`/api/show`", "/api/show", "{\"model\": \"m\"}", ""},
+    {"`/completion`", "/completion", "{" ONCE "}", ""},
+    {"`/tokenize`", "/tokenize", "{\"content\": \"x\"}", ""},
+    {"`/detokenize`", "/detokenize", "{\"tokens\": [1]}", ""},
+};
+
+static json_t *at_path(json_t *v, const char *path);
+
+/* The code of the refusal of a body with this field set so, or "taken". */
+static const char *field_outcome(const field_place *p, const char *name, const char *value)
+{
+    json_t *body = json_loads(p->body, 0, NULL), *v = json_loads(value, JSON_DECODE_ANY, NULL);
+    assert_true(body && v);
+    json_object_set_new(at_path(body, p->where), name, v);
+    char *text = json_dumps(body, 0);
+    world w = parse(p->path, text);
+    const char *code = w.ok ? "taken" : w.e.code;
+    world_end(&w);
+    free(text);
+    json_decref(body);
+    return code;
+}
+
+static void field_expect(const field_place *p, const char *name, const char *value, const char *code)
+{
+    const char *got = field_outcome(p, name, value);
+    if (strcmp(got, code) != 0) fail_msg("%s %s: '%s' = %s: %s, not %s", p->path, p->where, name, value, got, code);
+}
+
+static void field_try_neutral(const field_place *p, const api_field *f)
+{
+    static const struct {
+        unsigned bit;
+        const char *value;
+    } rows[] = {{API_IF_FALSE, "false"},     {API_IF_TRUE, "true"},     {API_IF_EMPTY, "\"\""},
+                {API_IF_EMPTY, "[]"},        {API_IF_EMPTY, "{}"},      {API_IF_ZERO, "0"},
+                {API_IF_ZERO, "0.0"},        {API_IF_ONE, "1"},         {API_IF_ONE, "1.0"},
+                {API_IF_MINUS_ONE, "-1"},    {API_IF_NONE, "\"none\""}, {API_IF_AUTO, "\"auto\""},
+                {API_IF_AUTO, "\"default\""}};
+    for (size_t i = 0; i < SPARK_COUNT(rows); i++)
+        field_expect(p, f->name, rows[i].value, f->neutral & rows[i].bit ? "taken" : "unsupported_parameter");
+    field_expect(p, f->name, "{\"x\": [1]}", "unsupported_parameter");
+    field_expect(p, f->name, "\"x\"", "unsupported_parameter");
+}
+
+static void field_try(const field_place *p, const api_field *f)
+{
+    static const char *const values[] = {"\"x\"", "1", "true", "[]", "{}"}; /* one of each kind */
+    json_t *body = json_loads(p->body, 0, NULL);
+    const bool needed = json_object_get(at_path(body, p->where), f->name) != NULL;
+    json_decref(body);
+    if (!needed) field_expect(p, f->name, "null", "taken");
+    if (f->cls == API_REFUSED) {
+        field_try_neutral(p, f);
+        return;
+    }
+    for (unsigned i = 0; i < SPARK_COUNT(values); i++) {
+        if ((f->kinds >> i & 1) == 0) field_expect(p, f->name, values[i], "invalid_type");
+        if (f->kinds >> i & 1 && f->cls == API_NEUTRAL) field_expect(p, f->name, values[i], "taken");
+    }
+}
+
+static size_t fields_walk(const api_fields *const *tables, size_t n)
+{
+    size_t found = 0;
+    for (size_t t = 0; t < n; t++) {
+        bool placed = false;
+        for (size_t i = 0; i < SPARK_COUNT(field_places); i++) {
+            if (strcmp(field_places[i].title, tables[t]->title) != 0) continue;
+            placed = true;
+            found++;
+            for (size_t k = 0; k < tables[t]->n; k++) field_try(&field_places[i], &tables[t]->rows[k]);
+        }
+        if (!placed) fail_msg("no body for the table '%s'", tables[t]->title);
+    }
+    return found;
+}
+
+static void test_every_field_behaves_as_its_class(void **s)
+{
+    (void)s;
+    const size_t found = fields_walk(api_openai_tables, api_n_openai_tables) +
+                         fields_walk(api_ollama_tables, api_n_ollama_tables) +
+                         fields_walk(api_llama_tables, api_n_llama_tables);
+    assert_int_equal(found, SPARK_COUNT(field_places));
+}
+
+/* ---- No memory ---- */
+
+static long fault_left;
+
+static void *fault_malloc(size_t n) { return fault_left-- > 0 ? malloc(n) : NULL; }
+
+/* What each route is asked when memory runs out. */
+static const char *const fault_asks[][2] = {
+    {CHAT, "{" HI ", \"stop\": [\"a\"], \"logit_bias\": {\"1\": 2}, \"chat_template_kwargs\": {\"a\": 1}, "
+                  "\"add_generation_prompt\": true}"},
+    {CHAT, "{\"model\": \"m\", \"messages\": [{\"role\": \"user\", \"name\": \"n\", \"content\": [{\"type\": \"text\", "
+           "\"text\": \"a\"}]}]}"},
+    {TEXT, "{\"model\": \"m\", \"prompt\": [\"a\", [1, 2]], \"n\": 2}"},
+    {"/api/generate", "{\"model\": \"m\", \"prompt\": \"p\", \"system\": \"s\", \"think\": false}"},
+    {"/apply-template", "{" HI "}"}};
+
+static void test_parsing_without_memory_is_an_error_and_leaks_nothing(void **s)
+{
+    (void)s;
+    for (size_t i = 0; i < SPARK_COUNT(fault_asks); i++)
+        for (long k = 0, done = 0; !done; k++) {
+            fault_left = k;
+            json_set_alloc_funcs(fault_malloc, free);
+            world w = parse(fault_asks[i][0], fault_asks[i][1]);
+            json_set_alloc_funcs(malloc, free);
+            done = w.ok;
+            assert_true(w.ok || w.e.status == 400 || w.e.status == 503);
+            assert_true(k < 500);
+            world_end(&w);
+        }
+}
+
+static void test_a_small_arena_is_an_error(void **s)
+{
+    (void)s;
+    for (size_t i = 0; i < SPARK_COUNT(fault_asks); i++)
+        for (size_t max = 0; max < 20000; max += 500) {
+            world w = {0};
+            const api_match m = api_route_find("POST", spark_bytes_of(fault_asks[i][0]));
+            assert_ok(spark_arena_create(&w.a, max, NULL));
+            w.ok = api_call_parse(&w.call, m.route, spark_bytes_of(fault_asks[i][1]), (spark_bytes){0}, w.a, &w.e);
+            if (!w.ok) assert_int_equal(w.e.status, 503);
+            if (max == 0) assert_false(w.ok);
+            world_end(&w);
+        }
+}
+
 /* ---- The shared requests ---- */
 
 /* Rows that need what later versions bring: today refused by name. */
@@ -669,7 +826,8 @@ static void test_shared_requests_are_taken_or_refused_as_they_say(void **s)
     size_t len = 0, n = 0, n_due = 0;
     if (!path) skip();
     char *text = (char *)test_read(path, &len);
-    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"), n++) {
+    char *rest = NULL;
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), n++) {
         json_t *row = json_loads(line, 0, NULL);
         assert_non_null(row);
         const char *name = json_string_value(json_object_get(row, "name"));
@@ -808,7 +966,7 @@ static json_t *at_path(json_t *v, const char *path)
     while (*path && v) {
         const size_t n = strcspn(path, ".");
         snprintf(key, sizeof key, "%.*s", (int)n, path);
-        v = json_is_array(v) ? json_array_get(v, (size_t)atoi(key)) : json_object_get(v, key);
+        v = json_is_array(v) ? json_array_get(v, (size_t)strtoul(key, NULL, 10)) : json_object_get(v, key);
         path += n + (path[n] == '.');
     }
     return v;
@@ -1444,6 +1602,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_show_takes_the_old_name),
         cmocka_unit_test(test_completion_defaults_are_llamacpps),
         cmocka_unit_test(test_tokenize_detokenize_and_template),
+        cmocka_unit_test(test_every_field_behaves_as_its_class),
+        cmocka_unit_test(test_parsing_without_memory_is_an_error_and_leaks_nothing),
+        cmocka_unit_test(test_a_small_arena_is_an_error),
         cmocka_unit_test(test_shared_requests_are_taken_or_refused_as_they_say),
         cmocka_unit_test(test_chat_reply_has_what_the_contract_requires),
         cmocka_unit_test(test_chat_stream_begins_with_the_role_and_ends_with_done),
