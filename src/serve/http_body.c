@@ -41,7 +41,7 @@ static bool body_room(http_parser *p, uint64_t need)
 static size_t body_take(http_parser *p, spark_bytes in)
 {
     const size_t n = in.len < p->left ? in.len : (size_t)p->left;
-    if (!body_room(p, p->body_len + (uint64_t)n)) return 0;
+    if (n == 0 || !body_room(p, p->body_len + (uint64_t)n)) return 0;
     memcpy(p->body + p->body_len, in.ptr, n);
     p->body_len += n;
     p->left -= n;
