@@ -135,7 +135,7 @@ typedef struct api_choice {
     api_out probs;                 /* log-probabilities as JSON, elements of a list */
     api_out values, tops, offsets; /* /v1/completions: its other lists */
     api_out ids; /* u32 each: of the answer (whole replies of llama-server), or of prompt and answer (`context`) */
-    bool started, finished;
+    bool started, finished, has_data;
     uint32_t n_prompt, n_cached, n_pieces;
     size_t n_chars; /* characters of tokens until now, for text_offset */
     spark_finished_message end;

@@ -475,10 +475,12 @@ bool api_call_parse(api_call *out, const api_route *route, spark_bytes body, spa
     return ok || (e->status == 0 && api_no_memory(&r)); /* the parser's only silent failure */
 }
 
+/* Below 2^53: a seed that a reply shows can be sent again by clients whose numbers are doubles. */
 void api_call_seed(api_call *c, uint64_t random)
 {
+    const uint64_t mask = (UINT64_C(1) << 53) - 1;
     for (uint32_t i = 0; i < c->n_asks; i++)
-        if (c->asks[i].random_seed) c->asks[i].generate.sampling.seed = random + i;
+        if (c->asks[i].random_seed) c->asks[i].generate.sampling.seed = (random + i) & mask;
 }
 
 bool api_call_check(const api_call *call, const api_card *c, api_error *e)

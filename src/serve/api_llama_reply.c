@@ -176,7 +176,7 @@ static void llama_pieces(spark_bytes data, api_out *o)
         spark_bytes text;
         if (!spark_ok(spark_cursor_u32(&c, &id, NULL)) || !spark_ok(spark_cursor_u16(&c, &len, NULL)) ||
             !spark_ok(spark_cursor_take(&c, len, &text, NULL)))
-            return; /* cut short by an engine that broke its word: what came whole is shown */
+            return; /* does not happen: api_reply_data saw it whole */
         api_out_fmt(o, "%s{\"id\":%u,\"piece\":", first ? "" : ",", id);
         llama_piece_text(text, o);
         api_out_str(o, "}");
@@ -218,6 +218,7 @@ void api_print_props(api_out *o, const api_card *c)
     spark_ask a;
     const api_call call = {.stream = true};
     spark_ask_defaults(&a);
+    a.generate.sampling.seed = UINT32_MAX; /* llama-server's word for a random one */
     api_out_fmt(o,
                 "{\"default_generation_settings\":{\"id\":0,\"id_task\":-1,\"n_ctx\":%u,\"speculative\":false,\"is_"
                 "processing\":false,\"params\":",

@@ -41,7 +41,7 @@ static void ollama_last(const api_reply *r, const api_choice *c, spark_bytes tex
     ollama_head(r->o.model, now, o);
     ollama_text(r->o.call, text, o);
     api_out_fmt(o, ",\"done\":true,\"done_reason\":\"%s\"", api_finish_word(&c->end));
-    if (r->o.call->context) {
+    if (r->o.call->context && c->has_data) { /* without the prompt's ids it would be no context */
         api_out_str(o, ",\"context\":");
         api_print_ids(o, &c->ids);
     }

@@ -177,12 +177,34 @@ void api_reply_piece(api_reply *r, uint32_t i, const spark_piece_message *m, api
     if (m->has_token && m->has_logprobs) c->n_chars += api_out_count_chars(m->token.text);
 }
 
+/* Whether the payload of DATA is what the ask wanted: ids, ids with their bytes, or text. */
+static bool data_is_whole(const spark_ask *a, spark_bytes data)
+{
+    spark_cursor c = spark_cursor_at(data);
+    if (a->kind == SPARK_ASK_DETOKENIZE || a->kind == SPARK_ASK_TEMPLATE) return true;
+    if (!a->pieces) return data.len % 4 == 0;
+    while (spark_cursor_left(&c) > 0) {
+        uint32_t id = 0;
+        uint16_t len = 0;
+        spark_bytes text;
+        if (!spark_ok(spark_cursor_u32(&c, &id, NULL)) || !spark_ok(spark_cursor_u16(&c, &len, NULL)) ||
+            !spark_ok(spark_cursor_take(&c, len, &text, NULL)))
+            return false;
+    }
+    return true;
+}
+
 void api_reply_data(api_reply *r, uint32_t i, spark_bytes payload, api_out *out)
 {
     if (!reply_takes(r, i)) return;
     api_choice *c = &r->choices[i];
     bool failed = false;
     const size_t before = choice_held(c, &failed);
+    if (!data_is_whole(&r->o.call->asks[i], payload)) {
+        reply_fail_with(r, 500, "engine_failed", "the engine's answer is malformed", out);
+        return;
+    }
+    c->has_data = true;
     api_out_raw(r->o.call->context ? &c->ids : &c->text, payload.ptr, payload.len);
     (void)reply_fits(r, c, before, out);
 }

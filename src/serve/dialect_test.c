@@ -478,6 +478,8 @@ static void test_seeds_of_the_system_go_only_where_none_was_asked(void **s)
     world w = taken(TEXT, "{" ONCE ", \"n\": 3}");
     api_call_seed(&w.call, 100);
     assert_int_equal(w.call.asks[2].generate.sampling.seed, 102);
+    api_call_seed(&w.call, UINT64_MAX);
+    assert_true(w.call.asks[0].generate.sampling.seed < UINT64_C(1) << 53);
     world_end(&w);
     w = taken(TEXT, "{" ONCE ", \"seed\": 5}");
     api_call_seed(&w.call, 100);
@@ -751,7 +753,7 @@ static void *fault_malloc(size_t n) { return fault_left-- > 0 ? malloc(n) : NULL
 /* What each route is asked when memory runs out. */
 static const char *const fault_asks[][2] = {
     {CHAT, "{" HI ", \"stop\": [\"a\"], \"logit_bias\": {\"1\": 2}, \"chat_template_kwargs\": {\"a\": 1}, "
-                  "\"add_generation_prompt\": true}"},
+           "\"add_generation_prompt\": true}"},
     {CHAT, "{\"model\": \"m\", \"messages\": [{\"role\": \"user\", \"name\": \"n\", \"content\": [{\"type\": \"text\", "
            "\"text\": \"a\"}]}]}"},
     {TEXT, "{\"model\": \"m\", \"prompt\": [\"a\", [1, 2]], \"n\": 2}"},
@@ -1253,11 +1255,10 @@ static void test_data_becomes_tokens_or_text(void **s)
     json_t *v = answer_data("/tokenize", "{\"content\": \"x\"}", "\1\0\0\0\0\1\0\0", 8);
     assert_int_equal(int_at(v, "tokens.1"), 256);
     json_decref(v);
-    v = answer_data("/tokenize", "{\"content\": \"x\", \"with_pieces\": true}", "\1\0\0\0\2\0hi\2\0\0\0\1\0\xc3\7\0",
-                    17);
+    v = answer_data("/tokenize", "{\"content\": \"x\", \"with_pieces\": true}", "\1\0\0\0\2\0hi\2\0\0\0\1\0\xc3", 15);
     assert_string_equal(text_at(v, "tokens.0.piece"), "hi");
     assert_int_equal(int_at(v, "tokens.1.piece.0"), 0xc3);
-    assert_int_equal(json_array_size(at_path(v, "tokens")), 2); /* the third was cut short */
+    assert_int_equal(json_array_size(at_path(v, "tokens")), 2);
     json_decref(v);
     v = answer_data("/detokenize", "{\"tokens\": [1]}",
                     "a\xff"
@@ -1269,6 +1270,20 @@ static void test_data_becomes_tokens_or_text(void **s)
     v = answer_data("/apply-template", "{" HI "}", "<s>hi", 5);
     assert_string_equal(text_at(v, "prompt"), "<s>hi");
     json_decref(v);
+}
+
+static void test_malformed_data_of_an_engine_is_an_error(void **s)
+{
+    (void)s;
+    static const char *const bodies[] = {"{\"content\": \"x\"}", "{\"content\": \"x\", \"with_pieces\": true}"};
+    for (size_t i = 0; i < 2; i++) {
+        answer x = answer_to("/tokenize", bodies[i]);
+        answer_begin(&x);
+        api_reply_data(x.r, 0, SPARK_BYTES_LITERAL("\1\0\0\0\2\0h"), &x.out);
+        assert_int_equal(api_reply_phase(x.r), API_WHOLE);
+        assert_int_equal(api_reply_status(x.r), 500);
+        answer_end(&x);
+    }
 }
 
 static void test_replies_without_text_stay_valid(void **s)
@@ -1618,6 +1633,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_ollama_load_and_unload_answer_at_once),
         cmocka_unit_test(test_llama_reply_tells_why_it_stopped),
         cmocka_unit_test(test_data_becomes_tokens_or_text),
+        cmocka_unit_test(test_malformed_data_of_an_engine_is_an_error),
         cmocka_unit_test(test_replies_without_text_stay_valid),
         cmocka_unit_test(test_reply_that_grows_too_large_is_an_error),
         cmocka_unit_test(test_ping_begins_a_stream_of_events_only),
