@@ -7,12 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "api/api_internal.h"
 #include "base/spark_limits.h"
 
 enum { FILES_FIRST_READ = 64 << 10 };
+
+/* By the system's own call: the C library asks by newfstatat, which could name any path and which cells refuse. */
+static int files_stat(int fd, struct stat *st) { return (int)syscall(SYS_fstat, fd, st); }
 
 /* Reads exactly len bytes, or says which are missing. */
 static spark_status files_pread(int fd, uint64_t offset, void *dst, size_t len, spark_err *err)
@@ -42,7 +46,7 @@ spark_status api_files_read(void *model, uint32_t file, uint64_t offset, void *d
 static spark_status files_examine(api_file *f, const char *name, spark_code refusal, spark_err *err)
 {
     struct stat st;
-    SPARK_CHECK(fstat(f->fd, &st) == 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot examine '%s': %s", name,
+    SPARK_CHECK(files_stat(f->fd, &st) == 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot examine '%s': %s", name,
                 strerror(errno));
     SPARK_CHECK(S_ISREG(st.st_mode), err, refusal, SPARK_ERR_NOWHERE, "'%s' is not a regular file", name);
     f->size = (uint64_t)st.st_size;

@@ -294,6 +294,8 @@ static bool cell_serve_link(engine_cell *c, uint32_t link, bool readable)
         s = spark_wire_next(l->wire, &f, &has, &err);
         if (spark_ok(s) && has && !cell_take_frame(c, link, &f))
             s = spark_fail(&err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE, "a front asked to drain");
+        if (spark_ok(s) && (!has || !cell_has_room(c, l)))
+            s = spark_wire_write(l->wire, l->fd, &err); /* may make room */
     }
     if (spark_ok(s)) s = spark_wire_write(l->wire, l->fd, &err);
     if (!spark_ok(s)) cell_say(c, link == CELL_FRONT ? "link of the front" : "link of the warden", &err);
@@ -324,6 +326,8 @@ static int cell_patience(const engine_cell *c, bool busy)
     return next <= now ? 0 : next - now > 60000000000u ? 60000 : (int)((next - now) / 1000000) + 1;
 }
 
+/* Told to drain, and nothing is left to answer. What a front asked before it was told of the drain is answered still: it lies
+ * in the link by then, so the caller has looked there last. */
 static bool cell_drained(const engine_cell *c)
 {
     if (!c->draining || c->events_wait) return false;
@@ -335,13 +339,14 @@ static bool cell_drained(const engine_cell *c)
 
 static int cell_loop(engine_cell *c)
 {
-    for (bool busy = false; !cell_drained(c);) {
+    for (bool busy = false;;) {
+        const bool drained = cell_drained(c);
         struct pollfd p[CELL_N_LINKS];
         for (uint32_t i = 0; i < CELL_N_LINKS; i++)
             p[i] = (struct pollfd){.fd = c->links[i].fd,
                                    .events = (short)((cell_has_room(c, &c->links[i]) ? POLLIN : 0) |
                                                      (spark_wire_pending(c->links[i].wire) ? POLLOUT : 0))};
-        (void)poll(p, CELL_N_LINKS, cell_patience(c, busy)); /* EINTR: as if nothing came */
+        if (poll(p, CELL_N_LINKS, drained ? 0 : cell_patience(c, busy)) == 0 && drained) return 0;
         if (c->events_wait) cell_pass_events(c);
         if (!cell_serve_link(c, CELL_WARDEN, p[CELL_WARDEN].revents & (POLLIN | POLLHUP))) return 0;
         if (p[CELL_FRONT].fd >= 0 && !cell_serve_link(c, CELL_FRONT, p[CELL_FRONT].revents & (POLLIN | POLLHUP)))
@@ -351,7 +356,6 @@ static int cell_loop(engine_cell *c)
         cell_pass_events(c);
         if (busy) cell_put_stats(c);
     }
-    return 0;
 }
 
 int spark_engine_cell(const spark_jail_spec *spec)

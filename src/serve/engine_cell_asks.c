@@ -118,8 +118,6 @@ void cell_take_ask(engine_cell *c, uint32_t link, const spark_wire_frame *f)
     uint32_t retry_ms = 0;
     spark_ask a;
     spark_status s = spark_ask_decode(&a, f->payload, c->scratch, &why);
-    if (spark_ok(s) && c->draining)
-        s = spark_fail(&why, SPARK_E_STATE, SPARK_ERR_NOWHERE, "the model is being taken out of service");
     if (spark_ok(s))
         s = a.kind <= SPARK_ASK_IDS ? cell_generate(c, link, f->stream, &a, &retry_ms, &why)
                                     : cell_other(c, link, f->stream, &a, &why);

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -25,28 +24,36 @@ void front_tell(front *f, control_kind kind, uint32_t arg)
 
 /* ---- What the warden sends ---- */
 
-/* All bytes of a file that the warden opened; malloc'd. */
-static spark_status front_read(int fd, uint8_t **out, size_t *len, spark_err *err)
-{
-    struct stat st;
-    SPARK_CHECK(fstat(fd, &st) == 0 && st.st_size >= 0 && st.st_size <= FRONT_FILE_MAX, err, SPARK_E_LIMIT,
-                SPARK_ERR_NOWHERE, "a file of secrets that is no file, or has over %d bytes", FRONT_FILE_MAX);
-    const size_t size = (size_t)st.st_size;
-    uint8_t *p = malloc(size + 1);
-    SPARK_CHECK(p, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
-    size_t done = 0;
-    for (ssize_t n = 1; done < size && n > 0; done += n > 0 ? (size_t)n : 0)
-        n = pread(fd, p + done, size - done, (off_t)done);
-    p[done] = '\0';
-    *out = p;
-    *len = done;
-    return SPARK_SUCCESS;
-}
-
 static void wipe_free(uint8_t *p, size_t len)
 {
     if (p) explicit_bzero(p, len);
     free(p);
+}
+
+/* All bytes of a file that the warden opened; malloc'd. */
+static spark_status front_read(int fd, uint8_t **out, size_t *len, spark_err *err)
+{
+    size_t cap = 64 << 10, n = 0;
+    uint8_t *p = malloc(cap + 1);
+    for (ssize_t got = 1; p && got > 0; n += got > 0 ? (size_t)got : 0) {
+        if (n == cap && cap < FRONT_FILE_MAX) {
+            uint8_t *larger = malloc(2 * cap + 1); /* not realloc: what moves must be wiped */
+            if (larger) memcpy(larger, p, n);
+            wipe_free(p, n);
+            p = larger;
+            cap *= 2;
+        }
+        got = p ? read(fd, p + n, cap - n) : 0;
+    }
+    SPARK_CHECK(p, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
+    if (n == cap) {
+        wipe_free(p, n);
+        return spark_fail(err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "a file of secrets has over %d bytes", FRONT_FILE_MAX);
+    }
+    p[n] = '\0';
+    *out = p;
+    *len = n;
+    return SPARK_SUCCESS;
 }
 
 static spark_status front_take_keys(front *f, const control_message *m, spark_err *err)

@@ -28,12 +28,12 @@ typedef struct spark_metrics spark_metrics;
     X(NONE, "none")                                                                                                    \
     X(KEY, "key")                                                                                                      \
     X(EXPIRED, "expired")                                                                                              \
-    X(SCOPE, "scope") X(LOCKOUT, "lockout") X(PARALLEL, "parallel") X(REQUEST_RATE, "request_rate")                    \
-        X(TOKEN_RATE, "token_rate") X(HOST, "host") X(ORIGIN, "origin") X(MALFORMED, "malformed")                      \
-            X(UNSUPPORTED, "unsupported") X(TOO_LARGE, "too_large") X(TIMEOUT, "timeout")                              \
-                X(CONNECTIONS, "connections") X(MODEL, "model") X(QUEUE, "queue") X(CONTEXT, "context")                \
-                    X(MEMORY, "memory") X(DEADLINE, "deadline") X(DRAINING, "draining") X(LOADING, "loading")          \
-                        X(BROKEN, "broken")
+    X(SCOPE, "scope")                                                                                                  \
+    X(LOCKOUT, "lockout") X(PARALLEL, "parallel") X(REQUEST_RATE, "request_rate") X(TOKEN_RATE, "token_rate")          \
+        X(HOST, "host") X(ORIGIN, "origin") X(MALFORMED, "malformed") X(UNSUPPORTED, "unsupported")                    \
+            X(TOO_LARGE, "too_large") X(TIMEOUT, "timeout") X(CONNECTIONS, "connections") X(MODEL, "model")            \
+                X(QUEUE, "queue") X(CONTEXT, "context") X(MEMORY, "memory") X(DEADLINE, "deadline")                    \
+                    X(DRAINING, "draining") X(LOADING, "loading") X(BROKEN, "broken")
 
 #define SPARK_METRIC_CELLS(X) X(FRONT, "front") X(ENGINE, "engine")
 #define SPARK_METRIC_PAGES(X) X(USED, "used") X(FREE, "free") X(CACHED, "cached")

@@ -61,7 +61,7 @@ static spark_status memory_file(spark_bytes text, int *out, spark_err *err)
 {
     const int fd = memfd_create("keys", MFD_CLOEXEC);
     SPARK_CHECK(fd >= 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot make a memory file: %s", strerror(errno));
-    if (write(fd, text.ptr, text.len) != (ssize_t)text.len) {
+    if (write(fd, text.ptr, text.len) != (ssize_t)text.len || lseek(fd, 0, SEEK_SET) != 0) {
         close(fd);
         return spark_fail(err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot write a memory file: %s", strerror(errno));
     }
@@ -228,7 +228,21 @@ static bool same_file(const struct stat *a, const struct stat *b)
            a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
-/* Keys anew; models whose file is another one now are loaded beside those that run. */
+/* A model whose file is another one now is loaded beside the one that runs; while another swap is under way, after it. */
+static void model_swap(warden *w, uint32_t k)
+{
+    spark_err err = {0};
+    warden_model *m = &w->models[k];
+    struct stat now;
+    if (!m->config->file || !m->current || m->current->state != INSTANCE_READY) return;
+    m->look_again = m->other != NULL;
+    if (m->other || stat(m->config->file, &now) != 0 || same_file(&now, &m->current->file)) return;
+    spark_log_event(w->log, SPARK_LOG_INFO, "model_swap", m->config->name, NULL);
+    if (!spark_ok(warden_start_engine(w, k, &err)))
+        spark_log_event(w->log, SPARK_LOG_ERROR, "model_swap_failed", m->config->name, err.text);
+}
+
+/* Keys anew, and models whose file changed. */
 static void warden_reload(warden *w)
 {
     spark_err err = {0};
@@ -236,14 +250,8 @@ static void warden_reload(warden *w)
     if (!spark_ok(warden_tell_keys(w, &err)))
         spark_log_event(w->log, SPARK_LOG_ERROR, "reload_keys_failed", NULL, err.text);
     for (uint32_t k = 0; k < w->config->n_models; k++) {
-        warden_model *m = &w->models[k];
-        struct stat now;
-        m->retry_ns = 0; /* a model that failed is tried again */
-        if (!m->config->file || !m->current || m->current->state != INSTANCE_READY || m->other) continue;
-        if (stat(m->config->file, &now) != 0 || same_file(&now, &m->current->file)) continue;
-        spark_log_event(w->log, SPARK_LOG_INFO, "model_swap", m->config->name, NULL);
-        if (!spark_ok(warden_start_engine(w, k, &err)))
-            spark_log_event(w->log, SPARK_LOG_ERROR, "model_swap_failed", m->config->name, err.text);
+        w->models[k].retry_ns = 0; /* a model that failed is tried again */
+        model_swap(w, k);
     }
     spark_notify_systemd("READY=1");
 }
@@ -296,6 +304,7 @@ static void warden_start_wanted(warden *w)
     if (w->config->memory && any_draining(w)) return;
     for (uint32_t k = 0; k < w->config->n_models; k++) {
         warden_model *m = &w->models[k];
+        if (m->look_again && !m->other) model_swap(w, k);
         if (!m->wanted || m->current || now < m->retry_ns) continue;
         if (spark_ok(warden_start_engine(w, k, &err))) {
             m->retry_ns = 0;
@@ -338,8 +347,8 @@ static bool warden_done(warden *w)
 {
     if (w->stop || (w->draining && spark_clock_ns() >= w->drain_end_ns)) return true;
     if (!w->draining || !w->drained) return false;
-    bool alive = w->front_alive;
-    for (uint32_t i = 0; i < WARDEN_INSTANCES; i++) { /* the front needs them no more */
+    bool alive = false;
+    for (uint32_t i = 0; i < WARDEN_INSTANCES; i++) { /* the front needs them no more, and is ended last */
         if (w->instances[i].state == INSTANCE_LOADING) warden_kill_engine(&w->instances[i]);
         if (w->instances[i].state == INSTANCE_READY) warden_drain_engine(&w->instances[i]);
         alive |= w->instances[i].state != INSTANCE_FREE;

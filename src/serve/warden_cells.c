@@ -307,7 +307,9 @@ void warden_engine_ended(warden *w, warden_instance *i)
     }
     instance_close(i);
     if (was_current && !expected) m->retry_ns = warden_backoff(&m->backoff_ms, ran_ms);
-    if (was_current && (!m->current || m->current->state != INSTANCE_READY) && !(expected && m->retry_ns))
-        warden_tell_model(w, (uint32_t)(m - w->models),
-                          expected ? NULL : "the engine ended unexpectedly; it is being started again");
+    if (!was_current || (m->current && m->current->state == INSTANCE_READY)) return;
+    /* The first time it starts again at once, and requests may wait for it; then they are told. */
+    const bool waits = expected || m->retry_ns <= spark_clock_ns();
+    warden_tell_model(w, (uint32_t)(m - w->models),
+                      waits ? NULL : "its engine ended unexpectedly and will be started again");
 }

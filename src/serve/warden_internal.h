@@ -40,6 +40,7 @@ typedef struct warden_model {
     const spark_config_model *config;
     warden_instance *current, *other; /* other: loads to take the place of current, or drains since that was done */
     bool wanted;                      /* loaded at start, or a request waits for it */
+    bool look_again;                  /* a reload was asked for while one was under way */
     uint64_t retry_ns, backoff_ms, used_ns;
 } warden_model;
 
