@@ -297,7 +297,7 @@ const cli_command cli_command_key = {
     .summary = "make, list and revoke API keys of the service",
     .details = "A new key is printed once, alone on standard output; the file keeps its hash and what it may do. The "
                "file is changed\n"
-               "whole or not at all, and must be readable by its owner (and group) only. docs/KEYS.md tells its form.",
+               "whole or not at all, and must be readable by its owner only. docs/KEYS.md tells its form.",
     .examples = "spark key new --keys keys --name ward-7 --model demo --requests-per-minute 60 --expires 90d\n"
                 "spark key list --keys keys\n"
                 "spark key revoke --keys keys ward-7",

@@ -38,7 +38,7 @@ static spark_status file_check(int fd, struct stat *st, spark_err *err)
     SPARK_CHECK(S_ISREG(st->st_mode), err, SPARK_E_REFUSED, SPARK_ERR_NOWHERE, "a key file must be a regular file");
     SPARK_CHECK(st->st_uid == geteuid() || st->st_uid == 0, err, SPARK_E_REFUSED, SPARK_ERR_NOWHERE,
                 "it belongs to user %u: a key file must be yours or root's", (unsigned)st->st_uid);
-    SPARK_CHECK((st->st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) == 0, err, SPARK_E_REFUSED, SPARK_ERR_NOWHERE,
+    SPARK_CHECK((st->st_mode & (S_IRWXG | S_IRWXO)) == 0, err, SPARK_E_REFUSED, SPARK_ERR_NOWHERE,
                 "its mode %04o lets others read or change a key file; chmod 600 it", (unsigned)(st->st_mode & 07777));
     SPARK_CHECK(st->st_size <= (off_t)SPARK_MAX_KEYS_BYTES, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
                 "a key file has at most %u bytes", SPARK_MAX_KEYS_BYTES);

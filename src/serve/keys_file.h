@@ -1,5 +1,5 @@
 /* keys_file.h - the key file on disk: read with care, changed whole or not at all. For the warden and `spark key`; the front gets bytes.
- * Promise: a file that others than its owner could have written, or that strangers can read, is refused by name. A change is a new file that
+ * Promise: a file that others than its owner could have written or can read is refused by name. A change is a new file that
  *          is written, synced and renamed over the old one under a lock: a crash leaves the old or the new one, two writers lose
  *          nothing. Comments and order of the operator stay. */
 #ifndef SPARK_SERVE_KEYS_FILE_H
@@ -7,8 +7,8 @@
 
 #include "serve/keys.h"
 
-/* All bytes of the file, malloc'd (moves to the caller). E_REFUSED: owner (this user or root) or mode (no writing for the group, nothing
- * for others). */
+/* All bytes of the file, malloc'd (moves to the caller). E_REFUSED: owner (this user or root) or mode (nothing for
+ * group and others). */
 SPARK_MUST_CHECK spark_status spark_keys_read_file(const char *path, uint8_t **out, size_t *len, spark_err *err);
 
 /* What a new key may do. */

@@ -420,7 +420,7 @@ static void test_comments_stay_and_revoking_adds_one_line(void **state)
     spark_key_wish w;
     spark_key_wish_defaults(&w);
     char text[SPARK_KEY_TEXT + 1], id[SPARK_KEY_ID + 1];
-    put_file("# mine\n" HEAD KEY("abcdefghij") "name = old # here\n# end", 0640);
+    put_file("# mine\n" HEAD KEY("abcdefghij") "name = old # here\n# end", 0400);
     w.name = "new";
     assert_ok(spark_key_new(path, &w, NOW, text, NULL));
     assert_ok(spark_key_revoke(path, "old", NOW, id, NULL));
@@ -433,7 +433,7 @@ static void test_comments_stay_and_revoking_adds_one_line(void **state)
     free(bytes);
     struct stat st;
     assert_int_equal(stat(path, &st), 0);
-    assert_int_equal(st.st_mode & 07777, 0640);
+    assert_int_equal(st.st_mode & 07777, 0400);
     assert_code(spark_key_revoke(path, "abcdefghij", NOW, id, NULL), SPARK_E_STATE);
     assert_code(spark_key_revoke(path, "old", NOW, id, NULL), SPARK_E_ARGUMENT); /* a name means a key alive */
     assert_code(spark_key_revoke(path, "nobody", NOW, id, NULL), SPARK_E_ARGUMENT);
@@ -444,7 +444,7 @@ static void test_comments_stay_and_revoking_adds_one_line(void **state)
 static void test_files_that_others_may_change_or_read_are_refused(void **state)
 {
     (void)state;
-    static const mode_t bad[] = {0620, 0604, 0602, 0601, 0666, 0644};
+    static const mode_t bad[] = {0620, 0640, 0604, 0602, 0601, 0666, 0644};
     uint8_t *bytes = NULL;
     size_t len = 0;
     spark_err err = {0};

@@ -78,11 +78,11 @@ class Keys(Folder):
 
     def test_files_of_strangers_are_refused_with_3(self):
         self.new()
-        for mode in 0o644, 0o620, 0o602:
+        for mode in 0o644, 0o640, 0o620, 0o602:
             self.file.chmod(mode)
             self.refused('list', '--keys', self.file, code=3, words='chmod 600')
             self.refused('new', '--keys', self.file, code=3, words='chmod 600')
-        self.file.chmod(0o640)
+        self.file.chmod(0o400)
         self.assertEqual(len(self.listed()), 1)
 
     def test_broken_files_are_named_by_line(self):
