@@ -1,11 +1,12 @@
 # Thin front of Meson: every target is one line that a person could type.
 #   make        the release binary at build/spark        make check   all tests, as CI runs them
 #   make run    builds and answers from the demo model   make bench   speed beside the peers that are installed
+#   make soak   ten minutes of a bad crowd                make bench-serve  the service beside the peers' servers
 JOBS ?= $(shell nproc)
 PROMPT ?= Once upon a time
 FUZZ_SECONDS ?= 60
 
-.PHONY: all everything deps check-deps quick-deps bench-deps run check quick-check bench fuzz format lint asan ubsan tsan cross install clean
+.PHONY: all everything deps check-deps quick-deps bench-deps run check quick-check bench bench-serve soak fuzz format lint asan ubsan tsan cross install clean
 .NOTPARALLEL: # ninja is parallel; targets stand in order
 
 all: build/build.ninja
@@ -41,6 +42,12 @@ quick-check: quick-deps everything
 
 bench: bench-deps everything
 	@bench/run $(BENCH)
+
+bench-serve: bench-deps everything
+	@bench/serve $(BENCH)
+
+soak: bench-deps everything
+	@tests/soak $(SOAK)
 
 fuzz: check-deps
 	@tools/fuzz $(FUZZ_SECONDS)
