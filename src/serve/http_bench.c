@@ -242,7 +242,7 @@ int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "speed";
     const bool tls = argc > 2 && strcmp(argv[argc - 1], "tls") == 0;
-    const int n = argc > 2 ? atoi(argv[2]) : 0;
+    const int n = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0;
     signal(SIGPIPE, SIG_IGN);
     if (strcmp(what, "serve") == 0)
         bench_serve(bench_listen((uint16_t)n), tls);

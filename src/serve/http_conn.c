@@ -347,7 +347,7 @@ static bool conn_handshake(http_conn *c)
 {
     if (c->proxy_due) conn_proxy_before_tls(c);
     if (c->proxy_due || c->broken) return false;
-    if (!c->ssl && !(c->ssl = http__tls_accept(c->listening->l.tls, c->fd))) c->broken = true;
+    if (!c->ssl && !(c->ssl = http__tls_accept(c->listening->l.tls, &c->fd))) c->broken = true;
     const int done = c->broken ? -1 : http__tls_handshake(c);
     if (done < 0) c->broken = true;
     if (done > 0) c->handshake_due = false;

@@ -44,7 +44,8 @@ static bool fuzz_first(http_parser *p, spark_bytes in)
 static size_t fuzz_escape(const char *from, size_t len, char *to)
 {
     size_t n = 0;
-    for (size_t i = 0; i < len; i++) n += (size_t)sprintf(to + n, from[i] == '/' ? "/" : "%%%02x", (uint8_t)from[i]);
+    for (size_t i = 0; i < len; i++)
+        n += (size_t)snprintf(to + n, 4, from[i] == '/' ? "/" : "%%%02x", (uint8_t)from[i]);
     return n;
 }
 
@@ -54,12 +55,13 @@ static void fuzz_again(const http_parser *p)
     static char text[16384];
     static const http_parse_limits wide = {.max_head = 8192, .max_headers = 12, .max_url = 4096, .max_body = 2048};
     if (p->path_len == 1 && p->head[p->target] == '*') return;
-    size_t n = (size_t)sprintf(text, "%s ", http_parser_method_text(p));
+    size_t n = (size_t)snprintf(text, sizeof text, "%s ", http_parser_method_text(p));
     n += fuzz_escape(p->head + p->target, p->path_len, text + n);
-    n += (size_t)sprintf(text + n, " HTTP/1.%d\r\n", p->minor);
+    n += (size_t)snprintf(text + n, sizeof text - n, " HTTP/1.%d\r\n", p->minor);
     if (p->host != UINT32_MAX)
-        n += (size_t)sprintf(text + n, "Host: %s\r\n", (const char *)http_parser_header(p, "host").ptr);
-    n += (size_t)sprintf(text + n, "Content-Length: %zu\r\n\r\n", p->body_len);
+        n += (size_t)snprintf(text + n, sizeof text - n, "Host: %s\r\n",
+                              (const char *)http_parser_header(p, "host").ptr);
+    n += (size_t)snprintf(text + n, sizeof text - n, "Content-Length: %zu\r\n\r\n", p->body_len);
     if (p->body_len) memcpy(text + n, p->body, p->body_len);
     http_parser again;
     http_parser_init(&again, &wide, NULL);

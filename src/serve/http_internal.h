@@ -170,8 +170,8 @@ size_t http__refusal(http_server *s, int status, const char *code, const char *m
                      size_t cap); /* a whole reply */
 
 /* ---- http_tls.c: as recv and send; -1 with errno EAGAIN, EPROTO, ... ---- */
-SSL *http__tls_accept(struct ssl_ctx_st *tls, int fd);
-int http__tls_handshake(http_conn *c); /* 1 done, 0 not yet, -1 failed */
+SSL *http__tls_accept(struct ssl_ctx_st *tls, int *fd); /* fd: borrowed for the SSL's life */
+int http__tls_handshake(http_conn *c);                  /* 1 done, 0 not yet, -1 failed */
 ssize_t http__tls_read(http_conn *c, uint8_t *to, size_t len);
 ssize_t http__tls_write(http_conn *c, const uint8_t *from, size_t len);
 void http__tls_goodbye(http_conn *c);

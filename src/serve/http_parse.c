@@ -541,7 +541,9 @@ static size_t parse_head(http_parser *p, spark_bytes in)
     size_t at = 0;
     while (at < in.len && p->state == HTTP_PARSE_HEAD) {
         at += parse_head_plain(p, in.ptr + at, in.len - at);
-        if (at < in.len && p->state == HTTP_PARSE_HEAD && !parse_head_byte(p, in.ptr[at++])) break;
+        if (at == in.len) break;
+        const uint8_t c = in.ptr[at++];
+        if (!parse_head_byte(p, c)) break;
     }
     return at;
 }

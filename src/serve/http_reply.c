@@ -17,9 +17,9 @@ static void conn_break(http_conn *c)
 }
 
 /* As send: -1 for nothing now (then not writable any more) or broken. */
-static ssize_t conn_write(http_conn *c, const struct iovec *v, size_t n)
+static ssize_t conn_write(http_conn *c, struct iovec *v, size_t n)
 {
-    const struct msghdr m = {.msg_iov = (struct iovec *)(uintptr_t)v, .msg_iovlen = n};
+    const struct msghdr m = {.msg_iov = v, .msg_iovlen = n};
     const ssize_t r = c->ssl ? http__tls_write(c, v->iov_base, v->iov_len) : sendmsg(c->fd, &m, MSG_NOSIGNAL);
     if (r >= 0) return r;
     if (errno == EAGAIN)
@@ -32,7 +32,7 @@ static ssize_t conn_write(http_conn *c, const struct iovec *v, size_t n)
 void http__conn_flush(http_conn *c)
 {
     while (c->out_len && c->writable && !c->broken) {
-        const struct iovec v = {c->out + c->out_at, c->out_len};
+        struct iovec v = {c->out + c->out_at, c->out_len};
         const ssize_t n = conn_write(c, &v, 1);
         if (n <= 0) continue;
         c->out_at += (size_t)n;
@@ -47,6 +47,7 @@ void http__conn_flush(http_conn *c)
 
 static void out_append(http_conn *c, const uint8_t *p, size_t len)
 {
+    assert(p && len > 0);
     if (c->out_at + c->out_len + len > c->out_cap) {
         if (c->out_at) memmove(c->out, c->out + c->out_at, c->out_len);
         c->out_at = 0;
@@ -72,12 +73,13 @@ static size_t send_secure(http_conn *c, const struct iovec *v, size_t n)
     for (size_t i = 0; i < n; i++)
         for (size_t at = 0; at < v[i].iov_len;) {
             const size_t room = HTTP_TLS_RECORD - len, left = v[i].iov_len - at, take = left < room ? left : room;
+            assert(v[i].iov_base);
             memcpy(record + len, (const uint8_t *)v[i].iov_base + at, take);
             len += take;
             at += take;
             const bool last = i + 1 == n && at == v[i].iov_len;
             if (len < HTTP_TLS_RECORD && !last) continue;
-            const struct iovec one = {record, len};
+            struct iovec one = {record, len};
             const ssize_t r = conn_write(c, &one, 1);
             if (r > 0) sent += (size_t)r;
             if (r < (ssize_t)len) return sent;
@@ -86,7 +88,7 @@ static size_t send_secure(http_conn *c, const struct iovec *v, size_t n)
     return sent;
 }
 
-static void conn_send(http_conn *c, const struct iovec *v, size_t n)
+static void conn_send(http_conn *c, struct iovec *v, size_t n)
 {
     if (c->broken) return;
     size_t sent = 0;
@@ -102,7 +104,15 @@ static void conn_send(http_conn *c, const struct iovec *v, size_t n)
     if (c->out_len && !c->driving) http__ready(c); /* its timer must run */
 }
 
-static struct iovec iov_of(const void *p, size_t len) { return (struct iovec){(void *)(uintptr_t)p, len}; }
+/* sendmsg does not write to what it sends, but its type cannot say so. */
+static struct iovec iov_of(const void *p, size_t len)
+{
+    const union {
+        const void *from;
+        void *base;
+    } u = {.from = p};
+    return (struct iovec){u.base, len};
+}
 
 /* ---- Heads ------------------------------------------------------------------------------------------------------- */
 
@@ -284,7 +294,7 @@ static void reply_send_head(http_exchange *x, int status, const char *content_ty
     put_head(&t, s, status, connection, x->id, content_type, length);
     if (x->chunked) PUT_LITERAL(&t, "Transfer-Encoding: chunked\r\n");
     put_fields(&t, fields, n_fields);
-    const struct iovec v[2] = {iov_of(t.p, t.len), iov_of(body.ptr, body.len)};
+    struct iovec v[2] = {iov_of(t.p, t.len), iov_of(body.ptr, body.len)};
     conn_send(c, v, body.len ? 2 : 1);
     if (t.p != s->head) free(t.p);
 }
@@ -339,7 +349,7 @@ void http_reply_write(http_exchange *x, spark_bytes data)
     char size[20];
     int n = 0;
     if (x->chunked) n = snprintf(size, sizeof size, "%zx\r\n", data.len);
-    const struct iovec v[3] = {iov_of(size, (size_t)n), iov_of(data.ptr, data.len), iov_of("\r\n", 2)};
+    struct iovec v[3] = {iov_of(size, (size_t)n), iov_of(data.ptr, data.len), iov_of("\r\n", 2)};
     if (x->chunked)
         conn_send(c, v, 3);
     else
@@ -351,7 +361,7 @@ void http_reply_write(http_exchange *x, spark_bytes data)
 void http_reply_end(http_exchange *x)
 {
     assert(x->streaming && !x->ended);
-    const struct iovec last = iov_of("0\r\n\r\n", 5);
+    struct iovec last = iov_of("0\r\n\r\n", 5);
     if (x->chunked && !x->bodyless) conn_send(x->conn, &last, 1);
     reply_ended(x);
 }
@@ -406,7 +416,7 @@ size_t http__refusal(http_server *s, int status, const char *code, const char *m
 
 void http__continue(http_exchange *x)
 {
-    const struct iovec v = iov_of("HTTP/1.1 100 Continue\r\n\r\n", 25);
+    struct iovec v = iov_of("HTTP/1.1 100 Continue\r\n\r\n", 25);
     conn_send(x->conn, &v, 1);
 }
 

@@ -247,7 +247,7 @@ static int status_of(const heard *h)
 {
     if (h->len == 0) return 100;
     assert_memory_equal(h->text, "HTTP/1.1 ", 9);
-    return atoi(h->text + 9);
+    return (int)strtol(h->text + 9, NULL, 10);
 }
 
 static int count_of(const char *text, const char *what)

@@ -12,6 +12,7 @@ typedef struct test_pki {
     EVP_PKEY *ca_key, *server_key, *client_key;
     X509 *ca, *server, *client;
     spark_bytes cert, key, authority; /* PEM: of the server; of the CA */
+    uint8_t *owned[3];
 } test_pki;
 
 SPARK_UNUSED static X509 *test_pki_sign(EVP_PKEY *key, const char *name, X509 *issuer, EVP_PKEY *issuer_key)
@@ -35,7 +36,7 @@ SPARK_UNUSED static X509 *test_pki_sign(EVP_PKEY *key, const char *name, X509 *i
     return x;
 }
 
-SPARK_UNUSED static spark_bytes test_pki_pem(X509 *x, EVP_PKEY *key)
+SPARK_UNUSED static spark_bytes test_pki_pem(X509 *x, EVP_PKEY *key, uint8_t **owned)
 {
     BIO *b = BIO_new(BIO_s_mem());
     char *p = NULL;
@@ -46,6 +47,7 @@ SPARK_UNUSED static spark_bytes test_pki_pem(X509 *x, EVP_PKEY *key)
     if (!copy) abort();
     memcpy(copy, p, n);
     BIO_free(b);
+    *owned = copy;
     return (spark_bytes){copy, n};
 }
 
@@ -57,16 +59,14 @@ SPARK_UNUSED static void test_pki_create(test_pki *p)
     p->ca = test_pki_sign(p->ca_key, "test authority", NULL, p->ca_key);
     p->server = test_pki_sign(p->server_key, "localhost", p->ca, p->ca_key);
     p->client = test_pki_sign(p->client_key, "ward 7", p->ca, p->ca_key);
-    p->cert = test_pki_pem(p->server, NULL);
-    p->key = test_pki_pem(NULL, p->server_key);
-    p->authority = test_pki_pem(p->ca, NULL);
+    p->cert = test_pki_pem(p->server, NULL, &p->owned[0]);
+    p->key = test_pki_pem(NULL, p->server_key, &p->owned[1]);
+    p->authority = test_pki_pem(p->ca, NULL, &p->owned[2]);
 }
 
 SPARK_UNUSED static void test_pki_destroy(test_pki *p)
 {
-    free((void *)(uintptr_t)p->cert.ptr);
-    free((void *)(uintptr_t)p->key.ptr);
-    free((void *)(uintptr_t)p->authority.ptr);
+    for (int i = 0; i < 3; i++) free(p->owned[i]);
     X509_free(p->ca);
     X509_free(p->server);
     X509_free(p->client);

@@ -25,7 +25,7 @@ static spark_status tls_fail(spark_err *err, const char *what)
 
 static BIO_METHOD *tls_bio_method;
 
-static int bio_fd(BIO *b) { return (int)(intptr_t)BIO_get_data(b); }
+static int bio_fd(BIO *b) { return *(const int *)BIO_get_data(b); } /* the connection's */
 
 static int bio_write(BIO *b, const char *p, int len)
 {
@@ -65,7 +65,9 @@ static bool bio_prepare(void)
 
 /* ---- Contexts ---------------------------------------------------------------------------------------------------- */
 
-static int tls_no_password(char *buf, int size, int writing, void *ctx) /* never asks the terminal */
+/* Never asks the terminal. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): OpenSSL's type */
+static int tls_no_password(char *buf, int size, int writing, void *ctx)
 {
     (void)buf;
     (void)size;
@@ -248,7 +250,7 @@ spark_status http_warm(spark_err *err)
 
 /* ---- A connection ------------------------------------------------------------------------------------------------ */
 
-SSL *http__tls_accept(struct ssl_ctx_st *tls, int fd)
+SSL *http__tls_accept(struct ssl_ctx_st *tls, int *fd)
 {
     SSL *ssl = SSL_new(tls);
     BIO *b = ssl ? BIO_new(tls_bio_method) : NULL;
@@ -256,7 +258,7 @@ SSL *http__tls_accept(struct ssl_ctx_st *tls, int fd)
         SSL_free(ssl);
         return NULL;
     }
-    BIO_set_data(b, (void *)(intptr_t)fd);
+    BIO_set_data(b, fd);
     BIO_set_init(b, 1);
     SSL_set_bio(ssl, b, b);
     SSL_set_accept_state(ssl);

