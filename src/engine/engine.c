@@ -405,7 +405,7 @@ static void pass_give_prompts(spark_engine *e, engine_mix *m, bool decodes)
         if (fit < room) room = fit;
         pass_give(e, r, left < room ? left : room);
         m->n_prompt += r->n_rows;
-        m->prompt_depth += (double)r->n_rows * (length + r->n_rows / 2);
+        m->prompt_depth += (double)r->n_rows * (length + 0.5 * r->n_rows);
     }
 }
 

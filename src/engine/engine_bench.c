@@ -4,6 +4,7 @@
  *
  * Both compute REQUESTS prompts of PROMPT random tokens and then NEW tokens of each; the engine also draws them (temperature
  * 0.8, top_k 40, top_p 0.95, min_p 0.05, unless greedy) and makes events. Rounds alternate. Not a test. */
+#include <assert.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -120,6 +121,7 @@ static bench_times bench_plain(bench *b, spark_exec *exec, spark_kv *kv)
 {
     static spark_row rows[SPARK_MAX_SEQS];
     const uint32_t total = b->n_requests * b->n_prompt, batch = bench_batch(b);
+    assert(total > 0); /* main sees to it */
     bench_times t = {0};
     spark_err err = {0};
     uint64_t start = spark_clock_ns();

@@ -35,8 +35,9 @@ static void draw_piece(spark_engine *e, const engine_request *r, spark_bytes tex
 static void draw_finish(spark_engine *e, engine_request *r, spark_finish why, bool stopped)
 {
     spark_stops *stops = &engine_desk_of(e, r)->stops;
-    const spark_bytes rest = stopped ? (spark_bytes){0} : spark_stops_finish(stops);
     const uint32_t which = (uint32_t)stops->which;
+    spark_bytes rest = {0};
+    if (!stopped) rest = spark_stops_finish(stops);
     if (rest.len) draw_piece(e, r, rest, false);
     spark_event *v = spark__engine_end(e, r, SPARK_EVENT_FINISHED);
     e->stats.n_finished++;

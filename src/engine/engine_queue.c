@@ -217,14 +217,23 @@ static engine_request *queue_victim(const spark_engine *e, const engine_request 
     return lowest;
 }
 
-/* Whether ousting all who may be ousted would make up for the shortage; if not, none is. */
+static int64_t queue_yields(const spark_engine *e, const engine_request *v)
+{
+    return (int64_t)engine_pages(engine_length(e, v)) + queue_lacks(e, v);
+}
+
+/* Whether ousting would make up for the shortage: all who are held or lower, or for a seat one of another tenant. */
 static bool queue_can_help(const spark_engine *e, const engine_request *r, int64_t shortage, bool for_seat)
 {
+    bool any = false;
     for (uint32_t i = 0; i < e->n_running; i++) {
         const engine_request *v = &e->requests[e->running[i]];
-        if (queue_may_oust(e, r, v, for_seat))
-            shortage -= (int64_t)engine_pages(engine_length(e, v)) + queue_lacks(e, v);
+        if (!queue_may_oust(e, r, v, false)) continue;
+        shortage -= queue_yields(e, v);
+        any = true;
     }
+    const engine_request *other = for_seat && !any ? queue_victim(e, r, true) : NULL;
+    if (other) shortage -= queue_yields(e, other);
     return shortage <= 0;
 }
 

@@ -157,16 +157,16 @@ static void sampler_candidates(spark_sampler *s, const spark_sampling *p)
     float floor = -FLT_MAX; /* forbidden tokens (-inf) never become candidates */
     if (p->top_n_sigma > 0) {
         uint32_t n_allowed = 0;
-        const float sigma = sampler_sigma(s->logits, s->n_vocab, &n_allowed);
-        floor = s->logits[sampler_argmax(s->logits, s->n_vocab)] - p->top_n_sigma * sigma;
+        const float sigma = sampler_sigma(s->view, s->n_vocab, &n_allowed);
+        floor = s->view[sampler_argmax(s->view, s->n_vocab)] - p->top_n_sigma * sigma;
     }
     const uint32_t k = p->top_k > p->min_keep ? p->top_k : p->min_keep;
     if (p->top_k > 0 && k < s->n_vocab) {
-        sampler_list_fill(s, s->logits, sampler_top(s, s->logits, floor, k));
+        sampler_list_fill(s, s->view, sampler_top(s, s->view, floor, k));
     } else {
-        const uint32_t n = sampler_keys(s, s->logits, floor);
+        const uint32_t n = sampler_keys(s, s->view, floor);
         sampler_sort(s, n);
-        sampler_list_fill(s, s->logits, n);
+        sampler_list_fill(s, s->view, n);
     }
 }
 
@@ -186,10 +186,10 @@ static uint32_t sampler_chain(spark_sampler *s, const spark_sampling *p, const u
 {
     spark__sampler_penalties(s, p, history, n_history);
     spark__sampler_dry(s, p, history, n_history);
-    if (p->temperature <= 0) return sampler_argmax(s->logits, s->n_vocab);
+    if (p->temperature <= 0) return sampler_argmax(s->view, s->n_vocab);
     sampler_candidates(s, p);
     sampler_list *l = &s->list;
-    if (l->n == 0) return sampler_argmax(s->logits, s->n_vocab); /* every token is forbidden: the least id */
+    if (l->n == 0) return sampler_argmax(s->view, s->n_vocab); /* every token is forbidden: the least id */
     spark__list_typical(s, l, p->typical_p, p->min_keep);
     spark__list_top_p(s, l, p->top_p, p->min_keep);
     spark__list_min_p(l, p->min_p, p->min_keep);
@@ -198,12 +198,22 @@ static uint32_t sampler_chain(spark_sampler *s, const spark_sampling *p, const u
     return sampler_pick(s, l, spark_uniform(p->seed, n_history, DRAW_TOKEN));
 }
 
+/* Whether penalties or dry may change a logit. */
+static bool sampler_changes(const spark_sampling *p)
+{
+    return p->repeat_penalty != 1 || p->frequency_penalty != 0 || p->presence_penalty != 0 || p->dry_multiplier != 0;
+}
+
 uint32_t spark_sampler_draw(spark_sampler *s, const spark_sampling *p, const spark_logit_bias *bias, size_t n_bias,
                             const float *logits, const uint32_t *history, size_t n_history)
 {
     const spark_fpenv saved = spark_fpenv_enter();
-    memcpy(s->logits, logits, s->n_vocab * sizeof *logits);
-    for (size_t i = 0; i < n_bias; i++) s->logits[bias[i].id] += bias[i].bias;
+    s->view = logits;
+    if (n_bias > 0 || sampler_changes(p)) { /* a copy of a large vocabulary takes as long as the draw */
+        memcpy(s->logits, logits, s->n_vocab * sizeof *logits);
+        for (size_t i = 0; i < n_bias; i++) s->logits[bias[i].id] += bias[i].bias;
+        s->view = s->logits;
+    }
     const uint32_t id = sampler_chain(s, p, history, n_history);
     spark_fpenv_leave(saved);
     return id;

@@ -15,7 +15,8 @@ struct spark_sampler {
     const spark_kern *kern;
     uint32_t n_vocab, n_ctx;
     const uint8_t *breaks;
-    float *logits;          /* [n_vocab] the copy that bias and penalties change */
+    float *logits;     /* [n_vocab] the copy that bias and penalties change */
+    const float *view; /* what candidates are taken from: that copy, or the caller's logits if nothing changes them */
     uint64_t *keys, *spare; /* [n_vocab] sort keys: order of the logit above, id below */
     sampler_list list;      /* [n_vocab] */
     float *score;           /* [n_vocab] second order of typical_p */

@@ -24,7 +24,8 @@ size_t spark_stops_room(size_t longest, size_t max_piece) { return longest + SPA
 
 void spark_stops_begin(spark_stops *s, const spark_bytes *stops, size_t n, uint8_t *held, size_t cap)
 {
-    *s = (spark_stops){.stops = stops, .n = n, .held = held, .cap = cap};
+    *s = (spark_stops){.stops = stops, .n = n, .cap = cap};
+    s->held = held;
     for (size_t i = 0; i < n; i++)
         if (stops[i].len > s->longest) s->longest = stops[i].len;
 }
