@@ -23,7 +23,7 @@ void http_limits_defaults(http_limits *l)
     *l = (http_limits){
         .max_connections = 10000,
         .max_connections_per_address = 256,
-        .max_head = 32768,
+        .max_head = 16384,
         .max_headers = 100,
         .max_url = 8192,
         .max_body = 16u << 20,
@@ -273,6 +273,16 @@ static void accept_one(http_listening *l, int fd, const struct sockaddr *sa)
     http__conn_start(s, l, fd, &a, counted);
 }
 
+/* What befell one connection before it was taken (accept(2)); all else is ours, would come again at once, and has to wait. */
+static bool accept_error_is_the_clients(int e)
+{
+    static const int theirs[] = {EINTR,     ECONNABORTED, EPROTO,       EPERM,      ENETDOWN,    ENOPROTOOPT,
+                                 EHOSTDOWN, ENONET,       EHOSTUNREACH, EOPNOTSUPP, ENETUNREACH, ETIMEDOUT};
+    for (size_t i = 0; i < SPARK_COUNT(theirs); i++)
+        if (e == theirs[i]) return true;
+    return false;
+}
+
 static void accept_fired(evutil_socket_t listener, short what, void *arg)
 {
     http_listening *l = arg;
@@ -283,12 +293,12 @@ static void accept_fired(evutil_socket_t listener, short what, void *arg)
         const int fd = accept4(listener, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             accept_one(l, fd, (const struct sockaddr *)&sa);
-        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            accept_pause(l->server);
-            return;
         } else if (errno == EAGAIN) {
             return;
-        } /* all else is the fate of one connection: the next one may be fine */
+        } else if (!accept_error_is_the_clients(errno)) { /* no descriptors, no memory */
+            accept_pause(l->server);
+            return;
+        }
     }
 }
 
