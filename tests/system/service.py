@@ -50,7 +50,8 @@ class Service:
         models = [a for name, file in self.models.items() for a in ('--model', f"{name}={file or ''}")]
         self.process = subprocess.Popen([str(a) for a in (self.binary, 'serve', *models, '--keys', self.keys, '--listen', f'unix:{self.socket}',
                                                           '--listen', f'tcp:127.0.0.1:{self.port}', *self.options)],
-                                        stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+                                        stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+                                        env={k: v for k, v in os.environ.items() if not k.startswith('SPARK_')}) # serve takes such variables for settings
         self.pid = self.process.pid
         try:
             self.wait_ready()
