@@ -1,0 +1,354 @@
+"""spark serve as a whole: cells, life, keys, budgets, and the same bytes for everybody."""
+import json, os, pathlib, random, shutil, signal, socket, struct, subprocess, time, unittest
+
+from serving import Server, UnixConnection, free_port, in_parallel
+from support import DATA, Folder, SPARK, needs_data, spark
+
+STORIES = DATA / 'llm/stories260K/stories260K.q8_0.gguf'
+
+
+class Life(Folder):
+    def test_ready_answers_and_ends_in_order(self):
+        with Server() as s:
+            self.assertEqual(set(s.cells()), {'front', 'engine demo'})
+            self.assertTrue(s.complete(model='demo'))
+            for path in ('/health', '/health/live', '/health/ready', '/health/startup'):
+                self.assertEqual(s.get(path)[0], 200, path)
+            s.signal(signal.SIGTERM)
+            self.assertEqual(s.process.wait(10), 0)
+            self.assertEqual(s.cells(), {})
+
+    def test_cells_have_no_way_out(self):
+        with Server() as s:
+            for name, pids in s.cells().items():
+                status = dict(l.split(':', 1) for l in pathlib.Path(f'/proc/{pids[0]}/status').read_text().splitlines())
+                self.assertEqual(status['Seccomp'].strip(), '2', name)
+                self.assertEqual(status['NoNewPrivs'].strip(), '1', name)
+                self.assertEqual(int(status['CapEff'], 16), 0, name)
+                for ns in ('net', 'mnt', 'ipc', 'user'):
+                    self.assertNotEqual(os.readlink(f'/proc/{pids[0]}/ns/{ns}'), os.readlink(f'/proc/self/ns/{ns}'), (name, ns))
+            if os.geteuid() == 0:
+                uids = {os.stat(f'/proc/{p[0]}').st_uid for p in s.cells().values()}
+                self.assertEqual(len(uids), 2)
+                self.assertNotIn(0, uids)
+
+    def test_an_engine_that_is_killed_costs_its_stream_and_nothing_else(self):
+        with Server('--model', 'a=', '--model', 'b=') as s:
+            before = s.complete(model='a')
+            c, r = s.stream(model='a', max_tokens=400)
+            other_c, other = s.stream(model='b', max_tokens=100)
+            r.read(40), other.read(40)
+            s.kill('engine a')
+            rest = r.read()
+            self.assertIn(b'"code":"engine_failed"', rest)
+            self.assertNotIn(b'[DONE]', rest)
+            self.assertEqual(s.complete(model='a'), before) # waits for the new one
+            self.assertTrue(other.read().strip().endswith(b'[DONE]'))
+            c.close(), other_c.close()
+
+    def test_a_front_that_is_killed_is_replaced_and_engines_stay(self):
+        with Server() as s:
+            before = s.complete()
+            engine = s.cells()['engine demo']
+            for _ in range(3):
+                s.kill('front')
+                s.wait_ready()
+                self.assertEqual(s.complete(), before)
+            self.assertEqual(s.cells()['engine demo'], engine)
+
+    def test_an_engine_outlives_more_fronts_than_it_has_links(self):
+        with Server() as s:
+            before = s.complete()
+            for _ in range(10):
+                s.kill('front')
+                s.wait_ready()
+            self.assertEqual(s.complete(), before)
+
+    def test_cells_end_with_the_warden(self):
+        with Server() as s:
+            pids = [p for ps in s.cells().values() for p in ps]
+            s.signal(signal.SIGKILL)
+            s.process.wait()
+            end = time.monotonic() + 5
+            while any(os.path.exists(f'/proc/{p}') for p in pids):
+                self.assertLess(time.monotonic(), end)
+                time.sleep(0.02)
+
+    def test_sigterm_lets_a_stream_finish_and_takes_no_more(self):
+        with Server('--drain-timeout', '60') as s:
+            c, r = s.stream(max_tokens=200)
+            r.read(20)
+            s.signal(signal.SIGTERM)
+            time.sleep(0.3)
+            with self.assertRaises(OSError):
+                s.get('/health/live')
+            self.assertTrue(r.read().strip().endswith(b'[DONE]'))
+            c.close()
+            self.assertEqual(s.process.wait(20), 0)
+
+    def test_a_second_sigterm_ends_at_once(self):
+        with Server('--drain-timeout', '60') as s:
+            c, r = s.stream(max_tokens=500)
+            r.read(20)
+            s.signal(signal.SIGTERM)
+            time.sleep(0.1)
+            s.signal(signal.SIGTERM)
+            self.assertEqual(s.process.wait(5), 0)
+            c.close()
+
+    @needs_data
+    def test_a_changed_file_is_swapped_in_without_a_failed_request(self):
+        file = self.dir / 'm.gguf'
+        shutil.copy(STORIES, file)
+        with Server('--model', f'm={file}') as s:
+            before = s.complete(max_tokens=8)
+            first = s.cells()['engine m']
+            end = time.monotonic() + 6
+
+            def clients(_):
+                n = 0
+                while time.monotonic() < end:
+                    self.assertEqual(s.complete(max_tokens=8), before)
+                    n += 1
+                return n
+
+            def swaps(_):
+                for _ in range(3):
+                    shutil.copy(STORIES, self.dir / 'new.gguf')
+                    os.rename(self.dir / 'new.gguf', file)
+                    s.signal(signal.SIGHUP)
+                    time.sleep(1.5)
+            done = in_parallel(5, lambda i: swaps(i) if i == 0 else clients(i))
+            self.assertGreater(min(done[1:]), 0)
+            self.assertNotIn(first[0], s.cells()['engine m'])
+
+    @needs_data
+    def test_a_swap_to_a_broken_file_leaves_the_old_model(self):
+        file = self.dir / 'm.gguf'
+        shutil.copy(STORIES, file)
+        with Server('--model', f'm={file}') as s:
+            before = s.complete()
+            (self.dir / 'bad').write_bytes(b'GGUF' + bytes(100))
+            os.rename(self.dir / 'bad', file)
+            s.signal(signal.SIGHUP)
+            time.sleep(1)
+            self.assertEqual(s.complete(), before)
+            self.assertIn('model_failed', s.log())
+
+    def test_a_model_that_cannot_be_loaded_ends_the_start_with_1(self):
+        bad = self.dir / 'bad.gguf'
+        bad.write_bytes(b'GGUF' + bytes(60))
+        p = subprocess.run([SPARK, 'serve', '--model', f'm={bad}', '--listen', f'tcp:127.0.0.1:{free_port()}', '--no-auth'],
+                           capture_output=True, timeout=20)
+        self.assertEqual(p.returncode, 1, p.stderr)
+        self.assertIn(b'model_failed', p.stderr)
+
+    def test_an_address_in_use_is_told(self):
+        with Server() as s:
+            p = subprocess.run([SPARK, 'serve', '--listen', f'tcp:127.0.0.1:{s.port}', '--no-auth'], capture_output=True, timeout=20)
+            self.assertEqual(p.returncode, 1)
+            self.assertIn(b'in use', p.stderr)
+
+    def test_a_normal_user_can_serve(self):
+        if os.geteuid() != 0:
+            self.skipTest('is one already')
+        with Server('--model', 'demo=', user=12345) as s:
+            self.assertTrue(s.complete())
+
+
+class Doors(Folder):
+    def test_without_a_key_file_a_key_is_made_for_tcp_and_printed_once(self):
+        with Server(auth=True) as s:
+            key = [w for w in s.log().split() if w.startswith('sk-spark-')][0].strip("'")
+            self.assertEqual(s.get('/v1/models')[0], 401)
+            self.assertEqual(s.get('/health')[0], 200)
+            s.key = key
+            self.assertEqual(s.get('/v1/models')[0], 200)
+            s.key = key[:-1] + ('a' if key[-1] != 'a' else 'b')
+            self.assertEqual(s.get('/v1/models')[0], 401)
+
+    def test_keys_of_a_file_and_their_reload(self):
+        keys = self.dir / 'keys'
+        one = spark('key', 'new', '--keys', keys, '--name', 'one')[1].decode().strip()
+        with Server('--keys', keys, auth=True) as s:
+            s.key = one
+            self.assertTrue(s.complete(model='demo'))
+            two = spark('key', 'new', '--keys', keys, '--name', 'two')[1].decode().strip()
+            s.key = two
+            self.assertEqual(s.get('/v1/models')[0], 401)
+            spark('key', 'revoke', '--keys', keys, 'one')
+            s.signal(signal.SIGHUP)
+            time.sleep(0.5)
+            self.assertEqual(s.get('/v1/models')[0], 200)
+            s.key = one
+            self.assertEqual(s.get('/v1/models')[0], 401)
+
+    def test_a_unix_socket_needs_no_key_and_is_its_owners(self):
+        path = str(self.dir / 's')
+        with Server('--listen', f'unix:{path}', auth=True) as s:
+            self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+            self.assertEqual(s.ask('GET', '/v1/models', connection=UnixConnection(path, 10))[0], 200)
+            self.assertEqual(s.get('/v1/models')[0], 401)
+
+    def test_other_addresses_demand_keys_and_tls(self):
+        for more in ([], ['--no-auth'], ['--keys', self.dir / 'k']):
+            if more and more[0] == '--keys':
+                spark('key', 'new', '--keys', self.dir / 'k')
+            code, _, err = spark('serve', '--listen', 'tcp:0.0.0.0:0', *more, timeout=20)
+            self.assertEqual(code, 3, err)
+            self.assertRegex(err, 'TLS|keys|loopback')
+
+    def test_foreign_names_and_pages_are_kept_out_where_no_key_is_asked(self):
+        with Server() as s:
+            for headers in ({'Host': 'evil.example'}, {'Origin': 'https://evil.example'}, {'Host': 'evil.example:80', 'Origin': 'http://evil.example:80'}):
+                self.assertEqual(s.get('/v1/models', headers=headers)[0], 403, headers)
+            for host in ('localhost', f'127.0.0.1:{s.port}', '[::1]:80'):
+                self.assertEqual(s.get('/v1/models', headers={'Host': host})[0], 200, host)
+
+    def test_listed_origins_get_cors_and_others_none(self):
+        with Server('--cors', 'https://app.example') as s:
+            status, headers, _ = s.ask('OPTIONS', '/v1/chat/completions', headers={'Origin': 'https://app.example', 'Access-Control-Request-Method': 'POST'})
+            self.assertEqual(status, 204)
+            self.assertEqual(headers['Access-Control-Allow-Origin'], 'https://app.example')
+            self.assertIn('Authorization', headers['Access-Control-Allow-Headers'])
+            status, headers, _ = s.ask('GET', '/v1/models', headers={'Origin': 'https://app.example'})
+            self.assertEqual((status, headers['Access-Control-Allow-Origin']), (200, 'https://app.example'))
+            status, headers, _ = s.ask('GET', '/health', headers={})
+            self.assertIsNone(headers['Access-Control-Allow-Origin'])
+
+    def test_what_is_not_there_is_told_only_to_those_with_a_key(self):
+        with Server(auth=True) as s:
+            self.assertEqual(s.get('/nonesuch')[0], 401)
+            s.key = [w for w in s.log().split() if w.startswith('sk-spark-')][0].strip("'")
+            self.assertEqual(s.get('/nonesuch')[0], 404)
+            status, headers, _ = s.ask('GET', '/v1/completions')
+            self.assertEqual((status, headers['Allow']), (405, 'POST'))
+
+    def test_logs_hold_no_text_of_prompts_or_answers(self):
+        with Server() as s:
+            answer = s.complete('A secret about Zanzibar')
+            self.assertNotIn('Zanzibar', s.log())
+            self.assertNotIn(answer[:12], s.log())
+            self.assertIn('"event":"request"', s.log())
+
+
+class Many(Folder):
+    def test_the_same_bytes_alone_and_among_many(self):
+        words = ['Once', 'upon', 'a', 'time', 'there', 'was', 'little', 'dog', 'who', 'loved', 'to', 'play', 'with', 'the', 'ball', '.']
+        rng = random.Random(5)
+        asks = []
+        for i in range(20):
+            prompt = ' '.join(rng.choices(words, k=rng.choice((1, 3, 40, 150, 300))))
+            asks.append(dict(prompt=prompt, max_tokens=rng.randrange(1, 40), temperature=rng.choice((0, 0.7, 1.3)), seed=rng.randrange(1000),
+                             top_p=rng.choice((1, 0.9)), frequency_penalty=rng.choice((0, 0.5))))
+        with Server('--parallel', '1', '--no-prefix-cache') as s:
+            alone = [s.complete(**a) for a in asks]
+        for more in (['--threads', '1', '--parallel', '16'], ['--threads', '2', '--parallel', '5', '--itl-target', '2ms']):
+            with Server(*more) as s:
+                order = [i for i in range(len(asks)) for _ in range(2)]
+                rng.shuffle(order)
+                together = in_parallel(len(order), lambda k: s.complete(**asks[order[k]]))
+                for k, text in enumerate(together):
+                    self.assertEqual(text, alone[order[k]], (more, asks[order[k]]))
+                self.assertEqual([s.complete(**a) for a in asks], alone) # now with what the cache kept
+
+    def test_a_stream_has_the_bytes_of_the_whole_answer(self):
+        with Server() as s:
+            whole = s.complete(max_tokens=60)
+            c, r = s.stream(max_tokens=60)
+            text = ''.join(json.loads(l[6:])['choices'][0]['text'] for l in r.read().decode().splitlines() if l.startswith('data: {'))
+            self.assertEqual(text, whole)
+            c.close()
+
+    def leave(self, s, how, stream):
+        """Asks for a long answer and leaves in one of several ways."""
+        body = json.dumps({'prompt': 'Once upon a time', 'max_tokens': 450, 'stream': stream, 'logit_bias': {}}).encode()
+        k = socket.create_connection(('127.0.0.1', s.port))
+        k.sendall(b'POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n' % len(body) + body)
+        if stream:
+            k.recv(200)
+        else:
+            time.sleep(0.15)
+        if how == 'reset':
+            k.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        if how == 'half-close':
+            k.shutdown(socket.SHUT_WR)
+            time.sleep(0.3)
+        k.close()
+
+    def test_who_leaves_frees_the_place_at_once(self):
+        with Server() as s:
+            for how in ('close', 'reset', 'half-close'):
+                for stream in (True, False):
+                    self.leave(s, how, stream)
+                    s.wait_metric(0, 'spark_requests_running', model='demo', seconds=5)
+                    s.wait_metric(0, 'spark_kv_pages', model='demo', state='used', seconds=5)
+
+    def test_a_full_queue_refuses_with_retry_after(self):
+        with Server('--parallel', '1', '--queue', '1') as s:
+            streams = [s.stream(max_tokens=400) for _ in range(2)]
+            time.sleep(0.2)
+            status, headers, data = s.ask('POST', '/v1/completions', {'prompt': 'x', 'max_tokens': 1})
+            self.assertEqual(status, 429, data)
+            self.assertGreaterEqual(int(headers['Retry-After']), 1)
+            self.assertEqual(json.loads(data)['error']['code'], 'rate_limit_exceeded')
+            for c, _ in streams:
+                c.close()
+
+    def test_a_prompt_beyond_the_context_is_an_error_and_never_cut(self):
+        with Server() as s:
+            status, data = s.post('/v1/completions', {'prompt': 'word ' * 2000, 'max_tokens': 1})
+            self.assertEqual((status, data['error']['code']), (400, 'context_length_exceeded'))
+
+    def test_a_slow_reader_stops_only_itself(self):
+        with Server() as s:
+            k = socket.create_connection(('127.0.0.1', s.port))
+            k.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            body = json.dumps({'prompt': 'Once upon a time', 'max_tokens': 450, 'stream': True, 'logprobs': 5}).encode()
+            k.sendall(b'POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n' % len(body) + body)
+            whole = s.complete(max_tokens=60)
+            self.assertEqual(len(in_parallel(8, lambda i: s.complete(max_tokens=20))), 8)
+            self.assertEqual(s.complete(max_tokens=60), whole)
+            k.close()
+
+    def test_descriptors_and_pages_come_back(self):
+        with Server() as s:
+            s.complete()
+            before = s.descriptors()
+            for i in range(30):
+                self.leave(s, ('close', 'reset', 'half-close')[i % 3], i % 2 == 0) if i % 5 == 0 else s.complete(max_tokens=2)
+            s.wait_metric(0, 'spark_requests_running', model='demo')
+            end = time.monotonic() + 5
+            while s.descriptors() != before and time.monotonic() < end:
+                time.sleep(0.1)
+            self.assertEqual(s.descriptors(), before)
+
+
+class Budget(Folder):
+    def test_a_budget_that_is_too_small_is_refused_with_the_sum(self):
+        p = subprocess.run([SPARK, 'serve', '--memory', '70M', '--listen', f'tcp:127.0.0.1:{free_port()}', '--no-auth'], capture_output=True, timeout=20)
+        self.assertEqual(p.returncode, 1, p.stderr)
+        self.assertRegex(p.stderr.decode(), 'needs .* GiB .*budget')
+
+    def test_models_load_on_first_use_and_the_least_recent_makes_room(self):
+        with Server('--model', 'a=', '--model', 'b=', '--model', 'c=', '--load', 'use', '--memory', '300M') as s:
+            self.assertEqual(set(s.cells()), {'front'})
+            first = s.complete(model='a')
+            self.assertEqual(s.complete(model='b'), first)
+            self.assertEqual(set(s.cells()), {'front', 'engine a', 'engine b'})
+            self.assertEqual(s.complete(model='c'), first) # a was used longest ago
+            self.assertEqual(set(s.cells()), {'front', 'engine b', 'engine c'})
+            self.assertEqual(s.complete(model='a'), first)
+
+    def test_an_idle_model_goes_after_its_time(self):
+        with Server('--model', 'a=', '--load', 'use', '--keep-alive', '300ms') as s:
+            s.complete(model='a')
+            end = time.monotonic() + 10
+            while 'engine a' in s.cells():
+                self.assertLess(time.monotonic(), end)
+                time.sleep(0.05)
+            self.assertTrue(s.complete(model='a'))
+
+
+if __name__ == '__main__':
+    unittest.main()
