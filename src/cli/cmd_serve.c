@@ -32,6 +32,7 @@ static int serve_mint(const spark_config *c, uint8_t **file, size_t *len)
 /* Where it listens, and a line ready to paste. */
 static void serve_banner(const spark_config *c)
 {
+    const bool tells_stories = c->models[0].file == NULL; /* the embedded model has no chat template */
     for (uint32_t i = 0; i < c->listen.n; i++) {
         const spark_listen *l = &c->listens[i];
         if (l->path) {
@@ -43,11 +44,13 @@ static void serve_banner(const spark_config *c)
         cli_note("listening on %s://%s%s%s:%u", scheme, v6 ? "[" : "", l->host, v6 ? "]" : "", l->port);
         if (i > 0 && c->listens[i - 1].path == NULL) continue;
         if (serve_key[0]) cli_note("a key for this run, shown once: %s", serve_key);
-        cli_note("try: curl %s://%s%s%s:%u/v1/chat/completions%s%s%s -H 'Content-Type: application/json' -d "
-                 "'{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'",
-                 scheme, v6 ? "[" : "", l->host, v6 ? "]" : "", l->port,
+        cli_note("try: curl %s://%s%s%s:%u/v1/%scompletions%s%s%s -H 'Content-Type: application/json' -d "
+                 "'{\"model\":\"%s\",%s}'",
+                 scheme, v6 ? "[" : "", l->host, v6 ? "]" : "", l->port, tells_stories ? "" : "chat/",
                  serve_key[0] ? " -H 'Authorization: Bearer " : "", serve_key, serve_key[0] ? "'" : "",
-                 c->models[0].name);
+                 c->models[0].name,
+                 tells_stories ? "\"prompt\":\"Once upon a time\",\"max_tokens\":60"
+                               : "\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]");
     }
     explicit_bzero(serve_key, sizeof serve_key);
 }

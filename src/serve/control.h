@@ -23,7 +23,7 @@ typedef enum control_kind {
     CONTROL_LOAD,     /* arg: model that a request waits for */
     CONTROL_UNLOAD,   /* arg: model that nobody asked for within its time */
     CONTROL_SWITCHED, /* arg: model; new requests go to the link of the last MODEL READY */
-    CONTROL_USED,     /* arg: model that was asked for, at most once a second */
+    CONTROL_USED,     /* arg: model that was asked for; value: when, on the monotonic clock. At most once a second */
     CONTROL_DRAINED,
     CONTROL_N_KINDS
 } control_kind;

@@ -246,6 +246,7 @@ static void cell_next_front(engine_cell *c)
 
 static void cell_drop_front(engine_cell *c)
 {
+    c->stats_due = true;
     const cell_link *l = &c->links[CELL_FRONT];
     uint64_t stream;
     for (uint32_t slot = 0; spark_wire_next_open(l->wire, &slot, &stream);) {
@@ -268,6 +269,7 @@ static void cell_take_credit(engine_cell *c, uint32_t link, uint64_t stream)
 /* false: the link broke its rules. */
 static bool cell_take_frame(engine_cell *c, uint32_t link, const spark_wire_frame *f)
 {
+    c->stats_due = true;
     if (f->type == SPARK_WIRE_ASK) cell_take_ask(c, link, f);
     if (f->type == SPARK_WIRE_CANCEL) spark_engine_cancel(c->engine, cell_request_id(link, f->stream));
     if (f->type == SPARK_WIRE_CREDIT) cell_take_credit(c, link, f->stream);
@@ -302,12 +304,14 @@ static bool cell_serve_link(engine_cell *c, uint32_t link, bool readable)
     return spark_ok(s) && !closed;
 }
 
-static void cell_put_stats(engine_cell *c)
+/* Tells how things stand: every 100 ms while there is work, and once when it has ended. */
+static void cell_put_stats(engine_cell *c, bool busy)
 {
     const uint64_t now = spark_clock_ns();
     spark_engine_stats stats;
     uint8_t out[SPARK_STATS_BYTES];
-    if (now < c->next_stats_ns) return;
+    if (busy ? now < c->next_stats_ns : !c->stats_due) return;
+    c->stats_due = busy;
     c->next_stats_ns = now + (uint64_t)CELL_STATS_MS * 1000000;
     spark_engine_stats_get(c->engine, &stats);
     spark_put_stats(out, &stats);
@@ -354,7 +358,7 @@ static int cell_loop(engine_cell *c)
         if (c->events_wait) continue; /* full lines: nothing is computed that nobody takes */
         busy = spark_engine_step(c->engine);
         cell_pass_events(c);
-        if (busy) cell_put_stats(c);
+        cell_put_stats(c, busy);
     }
 }
 

@@ -34,12 +34,83 @@ static unsigned ask_flags(const spark_ask *a)
     return (a->add_special ? SPARK_TOKENIZE_ADD : 0u) | (a->parse_special ? SPARK_TOKENIZE_SPECIAL : 0u);
 }
 
+/* The ids of a chat behind those of an earlier one. */
+static spark_status ask_join(engine_cell *c, const spark_ask *a, spark_ids *ids, spark_err *err)
+{
+    uint32_t *all = NULL;
+    const size_t n = a->n_ids + ids->n;
+    SPARK_TRY(SPARK_NEW(c->scratch, n, &all, err));
+    memcpy(all, a->ids, a->n_ids * sizeof *all);
+    if (ids->n) memcpy(all + a->n_ids, ids->ids, ids->n * sizeof *all);
+    *ids = (spark_ids){.ids = all, .n = n};
+    return SPARK_SUCCESS;
+}
+
 static spark_status ask_ids(engine_cell *c, const spark_ask *a, spark_ids *ids, spark_err *err)
 {
-    if (a->kind == SPARK_ASK_CHAT) return api_chat_ids(c->model, a->text, c->scratch, ids, NULL, err);
+    if (a->kind == SPARK_ASK_CHAT) {
+        SPARK_TRY(api_chat_ids(c->model, a->text, c->scratch, ids, NULL, err));
+        return a->n_ids ? ask_join(c, a, ids, err) : SPARK_SUCCESS;
+    }
     if (a->kind != SPARK_ASK_IDS) return api_text_ids(c->model, a->text, ask_flags(a), c->scratch, ids, err);
     *ids = (spark_ids){.ids = (uint32_t *)(uintptr_t)a->ids, .n = a->n_ids}; /* read only from here on */
     return SPARK_SUCCESS;
+}
+
+static spark_bytes cell_token_text(const engine_cell *c, uint32_t id, uint8_t buf[SPARK_TOKENIZER_PIECE])
+{
+    const spark_tokenizer *t = c->model->tokenizer;
+    if (id >= spark_tokenizer_n_vocab(t)) return (spark_bytes){0};
+    spark_bytes b = spark_tokenizer_piece(t, id, true, buf);
+    if (b.len > SPARK_WIRE_TOKEN_TEXT) b.len = SPARK_WIRE_TOKEN_TEXT;
+    return b;
+}
+
+static uint8_t *put_id(uint8_t *p, uint32_t id)
+{
+    spark_store_u32(p, id);
+    return p + 4;
+}
+
+/* Ids as the payload of DATA. */
+static spark_status ids_bytes(engine_cell *c, const spark_ids *ids, spark_bytes *out, spark_err *err)
+{
+    uint8_t *bytes = NULL;
+    SPARK_TRY(SPARK_NEW(c->scratch, 4 * ids->n, &bytes, err));
+    for (size_t i = 0; i < ids->n; i++) (void)put_id(bytes + 4 * i, ids->ids[i]);
+    *out = (spark_bytes){bytes, 4 * ids->n};
+    return SPARK_SUCCESS;
+}
+
+/* The same, each with the bytes it stands for (ask.h). */
+static spark_status pieces_bytes(engine_cell *c, const spark_ids *ids, spark_bytes *out, spark_err *err)
+{
+    uint8_t buf[SPARK_TOKENIZER_PIECE], *bytes = NULL;
+    size_t n = 0;
+    for (size_t i = 0; i < ids->n; i++) n += 6 + cell_token_text(c, ids->ids[i], buf).len;
+    SPARK_TRY(SPARK_NEW(c->scratch, n, &bytes, err));
+    uint8_t *p = bytes;
+    for (size_t i = 0; i < ids->n; i++) {
+        const spark_bytes text = cell_token_text(c, ids->ids[i], buf);
+        p = put_id(p, ids->ids[i]);
+        *p++ = (uint8_t)text.len;
+        *p++ = (uint8_t)(text.len >> 8);
+        if (text.len) memcpy(p, text.ptr, text.len);
+        p += text.len;
+    }
+    *out = (spark_bytes){bytes, n};
+    return SPARK_SUCCESS;
+}
+
+/* The prompt's ids first, for those who asked for them. */
+static spark_status cell_prompt_ids(engine_cell *c, uint32_t link, uint64_t stream, const spark_ids *ids,
+                                    spark_err *err)
+{
+    spark_bytes data;
+    SPARK_TRY(ids_bytes(c, ids, &data, err));
+    SPARK_CHECK(data.len <= SPARK_WIRE_ASK_MAX, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
+                "the prompt has %zu tokens, of at most %d to be told", ids->n, SPARK_WIRE_ASK_MAX / 4);
+    return spark_wire_put(c->links[link].wire, SPARK_WIRE_DATA, stream, data, (spark_bytes){0}, err);
 }
 
 /* The prompt's own text first, for those who asked for it. */
@@ -87,8 +158,8 @@ static spark_status cell_generate(engine_cell *c, uint32_t link, uint64_t stream
     if (a->deadline_ms) r.deadline_ns = spark_clock_ns() + (uint64_t)a->deadline_ms * 1000000;
     SPARK_TRY(spark_engine_submit(c->engine, &r, retry_ms, err));
     c->streams[link][spark_wire_slot(stream)] = (cell_stream){.n_prompt = r.n_prompt};
-    if (!a->echo) return SPARK_SUCCESS;
-    const spark_status s = cell_echo(c, link, stream, a, err);
+    spark_status s = a->prompt_ids ? cell_prompt_ids(c, link, stream, &ids, err) : SPARK_SUCCESS;
+    if (spark_ok(s) && a->echo) s = cell_echo(c, link, stream, a, err);
     if (!spark_ok(s)) spark_engine_cancel(c->engine, r.id); /* its event finds the stream closed */
     return s;
 }
@@ -99,10 +170,9 @@ static spark_status cell_other(engine_cell *c, uint32_t link, uint64_t stream, c
     spark_text text = {0};
     if (a->kind == SPARK_ASK_TOKENIZE) {
         SPARK_TRY(ask_ids(c, a, &ids, err));
-        uint8_t *bytes = NULL;
-        SPARK_TRY(SPARK_NEW(c->scratch, 4 * ids.n, &bytes, err));
-        for (size_t i = 0; i < ids.n; i++) spark_store_u32(bytes + 4 * i, ids.ids[i]);
-        return cell_answer(c, link, stream, (spark_bytes){bytes, 4 * ids.n}, err);
+        spark_bytes data;
+        SPARK_TRY(a->pieces ? pieces_bytes(c, &ids, &data, err) : ids_bytes(c, &ids, &data, err));
+        return cell_answer(c, link, stream, data, err);
     }
     if (a->kind == SPARK_ASK_DETOKENIZE)
         SPARK_TRY(api_detokenize(c->model, a->ids, a->n_ids, c->scratch, &text, err));
@@ -126,15 +196,6 @@ void cell_take_ask(engine_cell *c, uint32_t link, const spark_wire_frame *f)
 }
 
 /* ---- Events ---- */
-
-static spark_bytes cell_token_text(const engine_cell *c, uint32_t id, uint8_t buf[SPARK_TOKENIZER_PIECE])
-{
-    const spark_tokenizer *t = c->model->tokenizer;
-    if (id >= spark_tokenizer_n_vocab(t)) return (spark_bytes){0};
-    spark_bytes b = spark_tokenizer_piece(t, id, true, buf);
-    if (b.len > SPARK_WIRE_TOKEN_TEXT) b.len = SPARK_WIRE_TOKEN_TEXT;
-    return b;
-}
 
 static void cell_pass_piece(engine_cell *c, uint32_t link, uint64_t stream, const spark_piece *p)
 {

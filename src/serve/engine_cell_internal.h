@@ -43,6 +43,7 @@ typedef struct engine_cell {
     spark_piece_message piece;
     uint8_t piece_head[SPARK_PIECE_HEAD_MAX];
     uint64_t next_stats_ns;
+    bool stats_due;             /* something changed since the last STATS */
     bool draining, events_wait; /* events_wait: the engine has events that a line out had no room for */
 } engine_cell;
 

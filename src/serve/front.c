@@ -14,10 +14,12 @@
 
 enum { FRONT_FILE_MAX = 16 << 20, FRONT_USED_MS = 1000 };
 
-void front_tell(front *f, control_kind kind, uint32_t arg)
+void front_tell(front *f, control_kind kind, uint32_t arg) { front_tell_value(f, kind, arg, 0); }
+
+void front_tell_value(front *f, control_kind kind, uint32_t arg, uint64_t value)
 {
     spark_err err = {0};
-    if (!spark_ok(control_send(f->control, &(control_message){.kind = kind, .arg = arg}, &err)))
+    if (!spark_ok(control_send(f->control, &(control_message){.kind = kind, .arg = arg, .value = value}, &err)))
         spark_log_event(f->log, SPARK_LOG_ERROR, "warden_link", NULL,
                         err.text); /* without the warden the process ends anyway */
 }
@@ -242,7 +244,7 @@ static void front_look_idle(front *f, uint64_t now)
         if (!m->link) continue;
         if (m->used_ns > m->told_used_ns && m->used_ns - m->told_used_ns > (uint64_t)FRONT_USED_MS * 1000000) {
             m->told_used_ns = m->used_ns;
-            front_tell(f, CONTROL_USED, i);
+            front_tell_value(f, CONTROL_USED, i, m->used_ns);
         }
         if (m->config->load == 0 || m->keep_ms == SPARK_FOREVER || m->n_jobs) continue;
         if (now - m->used_ns >= m->keep_ms * 1000000) front_tell(f, CONTROL_UNLOAD, i);

@@ -155,14 +155,15 @@ enum { FRONT_FIELDS = 8 };
 size_t front_cors(const front *f, http_exchange *x, http_field *out);
 front_model *front_model_find(front *f, spark_bytes name);
 void front_tell(front *f, control_kind kind, uint32_t arg);
+void front_tell_value(front *f, control_kind kind, uint32_t arg, uint64_t value);
 bool front_is_ready(const front *f);
 
 /* front_metrics.c */
 void front_metrics_request(front *f, const front_job *j, int status);
 void front_metrics_token(front_job *j, front_choice *c, uint64_t now_ns); /* a token came */
 SPARK_MUST_CHECK spark_status front_metrics_start(front *f, spark_err *err);
-void front_metrics_answer(front *f, const api_route *r, int status);
-void front_metrics_refresh(front *f); /* gauges, before they are read */
+void front_metrics_answer(front *f, const api_route *r, int status); /* r NULL: no route, not counted */
+void front_metrics_refresh(front *f);                                /* gauges, before they are read */
 void front_metrics_finished(const front_job *j, const spark_finished_message *m);
 void front_metrics_refused(front *f, const char *reason);
 void front_metrics_print(front *f, api_out *out);

@@ -26,8 +26,9 @@ spark_status front_metrics_start(front *f, spark_err *err)
 
 void front_metrics_answer(front *f, const api_route *r, int status)
 {
-    spark_metrics_add(f->metrics, SPARK_METRIC_HTTP_REQUESTS, (uint32_t)(r - api_routes), spark_metrics_status(status),
-                      1);
+    if (r)
+        spark_metrics_add(f->metrics, SPARK_METRIC_HTTP_REQUESTS, (uint32_t)(r - api_routes),
+                          spark_metrics_status(status), 1);
 }
 
 void front_metrics_refused(front *f, const char *reason)

@@ -146,7 +146,7 @@ static bool visit_admit(front *f, http_exchange *x, const api_route *r, bool ope
     e->retry_ms = who->retry_after_s * 1000;
     front_metrics_refused(f, who->reason);
     spark_log_begin_limited(f->log, SPARK_LOG_WARN, "refused");
-    spark_log_text(f->log, "id", http_request_id(x));
+    spark_log_text(f->log, "request", http_request_id(x));
     spark_log_text(f->log, "address", http_request_address(x));
     spark_log_text(f->log, "key", who->id[0] ? who->id : NULL);
     spark_log_text(f->log, "reason", who->reason);
@@ -186,6 +186,7 @@ static void visit_on_head(void *ctx, http_exchange *x)
     /* What does not exist is told only to those who may know what does. */
     static const api_route nothing = {.access = API_KEY, .handler = API_MODELS};
     if (!visit_admit(f, x, m.route ? m.route : &nothing, open_door, &who, &e)) {
+        front_metrics_answer(f, m.route, e.status);
         front_reply_error(f, x, m.dialect, &e);
         return;
     }
@@ -198,6 +199,7 @@ static void visit_on_head(void *ctx, http_exchange *x)
                           v ? "the server is shutting down" : "out of memory");
         if (who.number) spark_gate_done(f->gate, who.number);
         free(v);
+        front_metrics_answer(f, m.route, e.status);
         const http_field allow = {"Allow", m.allow};
         if (e.status == 405) {
             api_out out;
@@ -343,8 +345,9 @@ static void visit_answer(front_visit *v)
     api_out out;
     api_error e = {0};
     api_out_init(&out, FRONT_OUT_MAX);
-    const bool is_text = v->match.route->handler == API_METRICS_TEXT;
-    if (visit_print(v, &out, &e) && !out.failed)
+    const bool is_text = v->match.route->handler == API_METRICS_TEXT, ok = visit_print(v, &out, &e) && !out.failed;
+    front_metrics_answer(v->f, v->match.route, ok ? 200 : e.status);
+    if (ok)
         front_reply(v->f, v->x, 200, is_text ? "text/plain; version=0.0.4; charset=utf-8" : "application/json",
                     api_out_bytes(&out), NULL, 0);
     else
@@ -366,6 +369,7 @@ static void answer_open(front *f, http_exchange *x)
     default: break; /* LIVE */
     }
     f->started_once |= ok && front_is_ready(f);
+    front_metrics_answer(f, m.route, ok ? 200 : 503);
     api_out out;
     api_out_init(&out, 1024);
     api_print_health(&out, ok);

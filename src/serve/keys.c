@@ -39,7 +39,7 @@ void spark__base32(const uint8_t *in, size_t n_in, char *out, size_t n)
     for (size_t i = 0; i < n; i++) {
         unsigned value = 0;
         for (size_t bit = 5 * i; bit < 5 * i + 5; bit++)
-            value = value << 1 | (bit / 8 < n_in ? in[bit / 8] >> (7 - bit % 8) & 1u : 0u);
+            value = value << 1 | (bit / 8 < n_in ? (unsigned)in[bit / 8] >> (7 - bit % 8) & 1u : 0u);
         out[i] = keys_alphabet[value];
     }
 }

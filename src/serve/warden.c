@@ -179,7 +179,8 @@ static void front_says(warden *w, const control_message *m)
     if (m->kind == CONTROL_UP) w->front_up = true;
     if (m->kind == CONTROL_DRAINED) w->drained = true;
     if (m->kind == CONTROL_LOAD) model->wanted = true;
-    if (m->kind == CONTROL_LOAD || m->kind == CONTROL_USED) model->used_ns = spark_clock_ns();
+    if (m->kind == CONTROL_LOAD) model->used_ns = spark_clock_ns();
+    if (m->kind == CONTROL_USED && m->value < spark_clock_ns()) model->used_ns = m->value;
     if (m->kind == CONTROL_SWITCHED && model->other && model->other->state == INSTANCE_READY)
         warden_drain_engine(model->other);
     if (m->kind != CONTROL_UNLOAD || model->config->load == WARDEN_LOAD_AT_START || !model->current) return;

@@ -49,7 +49,7 @@ enum {
     X(READY, ENGINE, LINK_CONFIGURED, 32, 4 << 20) /* memory, and the model described; the link is open for streams */ \
     X(BROKEN, ENGINE, LINK_ANY, 16, 1024)          /* the model cannot be served, and why; nothing follows */          \
     X(DRAIN, CLIENT, LINK_ANY, 0, 0)               /* finish what runs, take no more, exit */                          \
-    X(STATS, ENGINE, LINK_READY, 160, 160)         /* gauges, after a step, at most every 100 ms */                    \
+    X(STATS, ENGINE, LINK_READY, 160, 160)         /* gauges, every 100 ms, while something changes */                 \
     X(ASK, CLIENT, STREAM_NEW, 8, SPARK_WIRE_ASK_MAX)                                                                  \
     X(CANCEL, CLIENT, STREAM_OPEN, 0, 0)                                                                               \
     X(CREDIT, CLIENT, STREAM_OPEN, 4, 4) /* so many bytes more */                                                      \

@@ -34,6 +34,8 @@ class Server:
         if user:
             command = ['setpriv', '--reuid', str(user), '--regid', str(user), '--clear-groups', *command]
         self.key = None
+        models = [a.split('=')[0] for a, before in zip(args[1:], args) if before == '--model'] or ['demo']
+        self.model = models[0]
         self.log_file = tempfile.NamedTemporaryFile(prefix='spark-serve-', suffix='.log')
         self.process = subprocess.Popen(command, stderr=self.log_file, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})})
         if wait:
@@ -89,17 +91,17 @@ class Server:
 
     def complete(self, prompt='Once upon a time', **fields):
         """The text of a completion; fails unless it is answered by 200."""
-        status, data = self.post('/v1/completions', {'prompt': prompt, 'max_tokens': 24, 'seed': 7, **fields})
+        status, data = self.post('/v1/completions', {'model': self.model, 'prompt': prompt, 'max_tokens': 24, 'seed': 7, **fields})
         if status != 200:
             raise AssertionError(f'{status}: {data}\n{self.log()}')
         return data['choices'][0]['text']
 
-    def stream(self, **fields):
-        """(connection, response) of a stream that was begun."""
+    def stream(self, wait=True, **fields):
+        """(connection, response) of a stream that was begun; wait=False: that was asked for."""
         c = self.connect()
-        c.request('POST', '/v1/completions', json.dumps({'prompt': 'Once upon a time', 'seed': 7, 'stream': True, **fields}),
+        c.request('POST', '/v1/completions', json.dumps({'model': self.model, 'prompt': 'Once upon a time', 'seed': 7, 'stream': True, **fields}),
                   {'Content-Type': 'application/json', **({'Authorization': f'Bearer {self.key}'} if self.key else {})})
-        return c, c.getresponse()
+        return c, c.getresponse() if wait else None
 
     def metric(self, name, **labels):
         text = self.get('/metrics')[1].decode()

@@ -262,7 +262,7 @@ class Many(Folder):
 
     def leave(self, s, how, stream):
         """Asks for a long answer and leaves in one of several ways."""
-        body = json.dumps({'prompt': 'Once upon a time', 'max_tokens': 450, 'stream': stream, 'logit_bias': {}}).encode()
+        body = json.dumps({'model': 'demo', 'prompt': 'Once upon a time', 'max_tokens': 450, 'stream': stream, 'logit_bias': {}}).encode()
         k = socket.create_connection(('127.0.0.1', s.port))
         k.sendall(b'POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n' % len(body) + body)
         if stream:
@@ -286,9 +286,8 @@ class Many(Folder):
 
     def test_a_full_queue_refuses_with_retry_after(self):
         with Server('--parallel', '1', '--queue', '1') as s:
-            streams = [s.stream(max_tokens=400) for _ in range(2)]
-            time.sleep(0.2)
-            status, headers, data = s.ask('POST', '/v1/completions', {'prompt': 'x', 'max_tokens': 1})
+            streams = [s.stream(wait=False, max_tokens=450) for _ in range(4)] # one runs, one may have begun, one waits
+            status, headers, data = s.ask('POST', '/v1/completions', {'model': 'demo', 'prompt': 'x', 'max_tokens': 1})
             self.assertEqual(status, 429, data)
             self.assertGreaterEqual(int(headers['Retry-After']), 1)
             self.assertEqual(json.loads(data)['error']['code'], 'rate_limit_exceeded')
@@ -297,14 +296,14 @@ class Many(Folder):
 
     def test_a_prompt_beyond_the_context_is_an_error_and_never_cut(self):
         with Server() as s:
-            status, data = s.post('/v1/completions', {'prompt': 'word ' * 2000, 'max_tokens': 1})
+            status, data = s.post('/v1/completions', {'model': 'demo', 'prompt': 'word ' * 2000, 'max_tokens': 1})
             self.assertEqual((status, data['error']['code']), (400, 'context_length_exceeded'))
 
     def test_a_slow_reader_stops_only_itself(self):
         with Server() as s:
             k = socket.create_connection(('127.0.0.1', s.port))
             k.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-            body = json.dumps({'prompt': 'Once upon a time', 'max_tokens': 450, 'stream': True, 'logprobs': 5}).encode()
+            body = json.dumps({'model': 'demo', 'prompt': 'Once upon a time', 'max_tokens': 450, 'stream': True, 'logprobs': 5}).encode()
             k.sendall(b'POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n' % len(body) + body)
             whole = s.complete(max_tokens=60)
             self.assertEqual(len(in_parallel(8, lambda i: s.complete(max_tokens=20))), 8)
@@ -331,7 +330,7 @@ class Budget(Folder):
         self.assertRegex(p.stderr.decode(), 'needs .* GiB .*budget')
 
     def test_models_load_on_first_use_and_the_least_recent_makes_room(self):
-        with Server('--model', 'a=', '--model', 'b=', '--model', 'c=', '--load', 'use', '--memory', '300M') as s:
+        with Server('--model', 'a=', '--model', 'b=', '--model', 'c=', '--load', 'use', '--memory', '230M') as s:
             self.assertEqual(set(s.cells()), {'front'})
             first = s.complete(model='a')
             self.assertEqual(s.complete(model='b'), first)
