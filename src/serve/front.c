@@ -114,7 +114,7 @@ static spark_status front_take_listener(front *f, const control_message *m, spar
 {
     SPARK_CHECK(m->n_fds == 1 && f->n_listeners < SPARK_MAX_SETTING_LIST, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE,
                 "a listener without a socket");
-    f->bits[f->n_listeners] = m->arg;
+    f->doors[f->n_listeners] = (front_door){f, m->arg};
     f->listeners[f->n_listeners++] = (http_listener){.fd = m->fds[0]};
     return SPARK_SUCCESS;
 }
@@ -134,12 +134,9 @@ static void front_take_model(front *f, const control_message *m)
 
 static bool front_may_proxy(void *tag, const char *address)
 {
-    (void)tag;
-    extern front *front_self;
-    return spark_net_within(address, front_self->config->proxy, front_self->config->proxies.n);
+    const front_door *door = tag;
+    return spark_net_within(address, door->f->config->proxy, door->f->config->proxies.n);
 }
-
-front *front_self; /* the process has one; http.h's may_proxy has no other way to it */
 
 /* Everything is told: the door closes for good, and clients come in. */
 static spark_status front_go(front *f, spark_err *err)
@@ -167,11 +164,11 @@ static spark_status front_go(front *f, spark_err *err)
     SPARK_TRY(spark_jail_serve_phase(f->spec, err));
     for (uint32_t i = 0; i < f->n_listeners; i++) {
         http_listener *at = &f->listeners[i];
-        at->is_unix = f->bits[i] & CONTROL_LISTEN_UNIX;
-        at->proxy_protocol = f->bits[i] & CONTROL_LISTEN_PROXY;
+        at->is_unix = f->doors[i].bits & CONTROL_LISTEN_UNIX;
+        at->proxy_protocol = f->doors[i].bits & CONTROL_LISTEN_PROXY;
         at->may_proxy = front_may_proxy;
-        at->tls = f->bits[i] & CONTROL_LISTEN_TLS ? f->tls : NULL;
-        at->tag = &f->bits[i];
+        at->tls = f->doors[i].bits & CONTROL_LISTEN_TLS ? f->tls : NULL;
+        at->tag = &f->doors[i];
         SPARK_TRY(http_server_listen(f->server, at, err));
     }
     f->going = true;
@@ -291,7 +288,7 @@ static spark_status front_start(front *f, spark_err *err)
 int spark_front_cell(const spark_jail_spec *spec)
 {
     static front the_front; /* large */
-    front *f = front_self = &the_front;
+    front *f = &the_front;
     spark_err err = {0};
     f->spec = spec;
     f->control = SPARK_JAIL_FIRST_FD;

@@ -95,6 +95,12 @@ struct front_job {
     front_job *prev, *next;
 };
 
+/* What a listener lets in: CONTROL_LISTEN_ bits. */
+typedef struct front_door {
+    const front *f;
+    uint32_t bits;
+} front_door;
+
 struct front {
     struct event_base *base;
     struct event *control_event, *timer;
@@ -107,7 +113,8 @@ struct front {
     http_server *server;
     struct ssl_ctx_st *tls;
     http_listener listeners[SPARK_MAX_SETTING_LIST];
-    uint32_t bits[SPARK_MAX_SETTING_LIST], n_listeners;
+    front_door doors[SPARK_MAX_SETTING_LIST]; /* their tags */
+    uint32_t n_listeners;
     front_model models[SPARK_MAX_SERVED];
     uint32_t n_models;
     uint32_t slots[SPARK_MAX_SERVED]; /* of the models, in metrics */

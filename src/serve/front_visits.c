@@ -166,7 +166,7 @@ static void visit_on_head(void *ctx, http_exchange *x)
 {
     front *f = ctx;
     api_error e = {0};
-    const uint32_t bits = *(const uint32_t *)http_request_listener(x)->tag;
+    const uint32_t bits = ((const front_door *)http_request_listener(x)->tag)->bits;
     const bool open_door = bits & CONTROL_LISTEN_OPEN;
     const api_match m = api_route_find(http_request_method_text(x), http_request_path(x));
     if (open_door && !(bits & CONTROL_LISTEN_UNIX) && door_is_fooled(f, x, &e)) {
