@@ -11,7 +11,7 @@
 static const char *key_file, *key_name, *key_tenant, *key_priority, *key_expires;
 static cli_texts key_models, key_routes;
 static uint32_t key_rpm, key_tpm, key_context, key_parallel;
-static bool key_json, key_public, key_metrics, key_admin;
+static bool key_json, key_metrics, key_admin;
 
 static const cli_option key_options[] = {
     {"--keys", CLI_TEXT, &key_file, "FILE", "the key file (also: SPARK_KEYS); 'new' makes it", 0, 0, NULL},
@@ -30,7 +30,6 @@ static const cli_option key_options[] = {
     {"--priority", CLI_TEXT, &key_priority, "N", "new: higher goes first, -1000 to 1000 (default 0)", 0, 0, NULL},
     {"--tenant", CLI_TEXT, &key_tenant, "NAME", "new: keys of one tenant share a prefix cache (default: alone)", 0, 0,
      NULL},
-    {"--public-prefix", CLI_FLAG, &key_public, NULL, "new: may mark prefixes that all tenants share", 0, 0, NULL},
     {"--metrics", CLI_FLAG, &key_metrics, NULL, "new: may read /metrics", 0, 0, NULL},
     {"--admin", CLI_FLAG, &key_admin, NULL, "new: may use routes that change the service", 0, 0, NULL},
     {"--expires", CLI_TEXT, &key_expires, "WHEN", "new: 90d, 12h, 2027-01-31, 2027-01-31T12:00:00Z or never (default)",
@@ -105,7 +104,6 @@ static int key_read_wish(spark_key_wish *w, int64_t now)
     w->max_context = key_context;
     w->max_parallel = key_parallel;
     w->tenant = key_tenant;
-    w->public_prefix = key_public;
     return CLI_OK;
 }
 
@@ -203,7 +201,7 @@ static void key_put_json(cli_out *o, const spark_key *k, int64_t now)
         cli_put_json(o, k->tenant_name, strlen(k->tenant_name));
     else
         cli_put(o, "null", 4);
-    cli_putf(o, ",\"public_prefix\":%s}", k->public_prefix ? "true" : "false");
+    cli_put(o, "}", 1);
 }
 
 static void key_put_limit(cli_out *o, const char *name, uint32_t n)
@@ -230,7 +228,7 @@ static void key_put_line(cli_out *o, const spark_key *k, int64_t now)
         cli_putf(o, " tenant=");
         cli_put_json(o, k->tenant_name, strlen(k->tenant_name));
     }
-    cli_putf(o, "%s\n", k->public_prefix ? " public_prefix" : "");
+    cli_put(o, "\n", 1);
 }
 
 static int key_run_list(const char *path)
@@ -274,7 +272,7 @@ static int key_run_revoke(const char *path, const char *which)
 static bool key_has_wish(void)
 {
     return key_name || key_tenant || key_priority || key_expires || key_models.n || key_routes.n || key_rpm ||
-           key_tpm || key_context || key_parallel || key_public || key_metrics || key_admin;
+           key_tpm || key_context || key_parallel || key_metrics || key_admin;
 }
 
 static int key_run(const cli_args *args)

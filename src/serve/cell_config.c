@@ -21,7 +21,8 @@
     X(waiting_tokens, 1, UINT32_MAX)                                                                                   \
     X(max_memory, 0, INT64_MAX)                                                                                        \
     X(kv, 0, SPARK_KV_TYPE_Q8_0)                                                                                       \
-    X(prefix_cache, 0, 1)
+    X(prefix_cache, 0, 1)                                                                                              \
+    X(has_public, 0, 1)
 
 void cell_config_defaults(cell_config *c)
 {

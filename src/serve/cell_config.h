@@ -11,7 +11,8 @@
 enum { CELL_FRONT_LINKS = 8, CELL_NAME_MAX = 128 };
 
 /* Descriptors of an engine cell: 3 the warden; n_links for fronts, one after the other: when a front ends, the next link
- * serves the one that the warden starts instead; then the model's files in order. */
+ * serves the one that the warden starts instead; then the model's files in order; then, if has_public, the system prompt
+ * that all tenants share. */
 typedef struct cell_config {
     char name[CELL_NAME_MAX];                                                /* of the model, as clients call it */
     char cpu[16];                                                            /* highest CPU level; "" = the best */
@@ -20,7 +21,7 @@ typedef struct cell_config {
     uint64_t waiting_tokens;
     uint64_t max_memory; /* bytes for all that the cell takes; 0 = no budget */
     uint32_t kv;         /* spark_kv_choice */
-    bool prefix_cache;
+    bool prefix_cache, has_public;
 } cell_config;
 
 void cell_config_defaults(cell_config *c);

@@ -52,6 +52,8 @@ typedef enum spark_setting_kind {
     X(load, CHOICE, "--load", "WHEN", "start", 0, 0, "start|use", "load a model at start, or on first use")            \
     X(keep_alive, SECONDS, "--keep-alive", "TIME", "5m", 0, SPARK_FOREVER, NULL,                                       \
       "how long a model loaded on use stays without requests; 'forever'")                                              \
+    X(public_prefix, TEXT, "--public-prefix", "FILE", "", 0, 0, NULL,                                                  \
+      "a system prompt whose keys and values all tenants share")                                                       \
     X(prefix_cache, BOOL, "--no-prefix-cache", NULL, "yes", 0, 0, NULL,                                                \
       "keys and values of earlier prompts are kept for later ones of the same tenant")
 

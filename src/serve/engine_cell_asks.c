@@ -155,6 +155,7 @@ static spark_status cell_generate(engine_cell *c, uint32_t link, uint64_t stream
                        .generate = a->generate};
     SPARK_TRY(ask_limit(c, a, ids.n, &r.generate.max_tokens, err));
     r.n_prompt = (uint32_t)ids.n;
+    r.n_public = cell_public_length(c, ids.ids, r.n_prompt);
     if (a->deadline_ms) r.deadline_ns = spark_clock_ns() + (uint64_t)a->deadline_ms * 1000000;
     SPARK_TRY(spark_engine_submit(c->engine, &r, retry_ms, err));
     c->streams[link][spark_wire_slot(stream)] = (cell_stream){.n_prompt = r.n_prompt};

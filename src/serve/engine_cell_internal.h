@@ -35,6 +35,7 @@ typedef struct engine_cell {
     spark_engine *engine;
     spark_arena *scratch; /* the text of one ask at a time */
     uint32_t n_ctx;
+    uint32_t *public_ids, n_public; /* how prompts begin that all tenants share */
     cell_link links[CELL_N_LINKS];
     cell_stream *streams[CELL_N_LINKS]; /* [SPARK_WIRE_STREAMS] */
     uint32_t next_front;                /* how many links of fronts were used up */
@@ -51,6 +52,11 @@ typedef struct engine_cell {
 static inline uint64_t cell_request_id(uint32_t link, uint64_t stream) { return stream | (uint64_t)link << 31; }
 static inline uint32_t cell_request_link(uint64_t id) { return (uint32_t)(id >> 31) & 1; }
 static inline uint64_t cell_request_stream(uint64_t id) { return id & ~((uint64_t)1 << 31); }
+
+/* Reads the operator's system prompt and finds how a prompt with it begins (engine_cell_public.c). */
+SPARK_MUST_CHECK spark_status cell_read_public(engine_cell *c, int fd, spark_err *err);
+/* How many tokens of a prompt are public. */
+uint32_t cell_public_length(const engine_cell *c, const uint32_t *ids, uint32_t n);
 
 /* Answers an ASK, or gives it to the engine; a failure goes to the stream. */
 void cell_take_ask(engine_cell *c, uint32_t link, const spark_wire_frame *f);

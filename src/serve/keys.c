@@ -136,7 +136,6 @@ static const struct {
     {"max_parallel", KEYS_COUNT, offsetof(spark_key, max_parallel), 65536, false},
     {"priority", KEYS_PRIORITY, offsetof(spark_key, priority), 1000, false},
     {"tenant", KEYS_TENANT, offsetof(spark_key, tenant_name), 0, false},
-    {"public_prefix", KEYS_FLAG, offsetof(spark_key, public_prefix), 0, false},
     {"metrics", KEYS_RIGHT, 0, SPARK_ROUTE_METRICS, false},
     {"admin", KEYS_RIGHT, 0, SPARK_ROUTE_ADMIN, false},
 };

@@ -45,7 +45,6 @@ typedef struct spark_key {
     int32_t priority;
     const char *tenant_name; /* NULL = the key is a tenant of its own */
     uint64_t tenant;         /* never 0, and not to be guessed without the file */
-    bool public_prefix;      /* may mark prompts whose prefix every tenant may share */
 } spark_key;
 
 typedef struct spark_keys spark_keys;

@@ -168,7 +168,6 @@ static void file_put_key(FILE *f, const spark_key_wish *w, const char *text, con
     file_put_count(f, "priority", w->priority);
     if (w->tenant) file_put_text(f, "tenant = ", w->tenant);
     if (w->tenant) fputc('\n', f);
-    if (w->public_prefix) fputs("public_prefix = yes\n", f);
     if (w->routes >> SPARK_ROUTE_METRICS & 1) fputs("metrics = yes\n", f);
     if (w->routes >> SPARK_ROUTE_ADMIN & 1) fputs("admin = yes\n", f);
 }

@@ -21,7 +21,6 @@ typedef struct spark_key_wish {
     int32_t priority;
     const char *tenant; /* NULL = its own */
     int64_t expires;    /* 0 = never */
-    bool public_prefix;
 } spark_key_wish;
 void spark_key_wish_defaults(spark_key_wish *w); /* every model; generate, tokenize, models, embed */
 

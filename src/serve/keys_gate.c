@@ -321,7 +321,6 @@ static void gate_name(const spark_key *k, spark_gate_verdict *v)
     v->tenant = k->tenant;
     v->priority = k->priority;
     v->max_context = k->max_context;
-    v->public_prefix = k->public_prefix;
 }
 
 void spark_gate_check(spark_gate *g, const spark_gate_ask *a, spark_gate_time now, spark_gate_verdict *out)

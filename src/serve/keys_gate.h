@@ -48,7 +48,6 @@ typedef struct spark_gate_verdict {
     uint64_t number, tenant;
     int32_t priority;
     uint32_t max_context; /* 0 = no limit */
-    bool public_prefix;
 } spark_gate_verdict;
 
 /* Words of `reason`, fixed so that metrics can list them. */

@@ -65,7 +65,7 @@ static void test_every_line_of_a_key_is_read(void **state)
         "# keys\n" HEAD "[key abcdefghij]\nname = \"ward, 7\"\nhash = " HEX64
         "\ncreated = 2026-11-21T18:48:14Z\nexpires = 2027-01-31\nrevoked = 2026-12-01T00:00:00Z\nmodels = a, \"b, c\"\n"
         "routes = models, generate\nrequests_per_minute = 60\ntokens_per_minute = 50000000\nmax_context = 8192\n"
-        "max_parallel = 4\npriority = -5\ntenant = wards\npublic_prefix = yes\nmetrics = yes\nadmin = no\n" KEY(
+        "max_parallel = 4\npriority = -5\ntenant = wards\nmetrics = yes\nadmin = no\n" KEY(
             "2222222222"));
     assert_int_equal(spark_keys_count(k), 2);
     const spark_key *a = spark_keys_at(k, 0), *b = spark_keys_at(k, 1);
@@ -79,10 +79,9 @@ static void test_every_line_of_a_key_is_read(void **state)
     assert_false(spark_key_allows_route(a, SPARK_ROUTE_TOKENIZE) || spark_key_allows_route(a, SPARK_ROUTE_ADMIN));
     assert_true(a->requests_per_minute == 60 && a->tokens_per_minute == 50000000 && a->max_context == 8192 &&
                 a->max_parallel == 4);
-    assert_true(a->priority == -5 && a->public_prefix);
+    assert_true(a->priority == -5);
     assert_string_equal(b->name, "2222222222");
-    assert_true(spark_key_allows_model(b, "anything") && b->expires == 0 && b->requests_per_minute == 0 &&
-                !b->public_prefix);
+    assert_true(spark_key_allows_model(b, "anything") && b->expires == 0 && b->requests_per_minute == 0);
     assert_true(spark_key_allows_route(b, SPARK_ROUTE_EMBED) && !spark_key_allows_route(b, SPARK_ROUTE_METRICS));
     assert_ptr_equal(spark_keys_by_number(k, b->number), b);
     assert_null(spark_keys_by_number(k, b->number + 1));
@@ -390,8 +389,7 @@ static void test_a_new_key_has_what_was_wished_and_its_text_is_nowhere(void **st
                          .max_parallel = 8,
                          .priority = -9,
                          .tenant = "t",
-                         .expires = NOW + 60,
-                         .public_prefix = true};
+                         .expires = NOW + 60};
     char text[SPARK_KEY_TEXT + 1];
     const spark_key *known = NULL;
     assert_ok(spark_key_new(path, &w, NOW, text, NULL));
@@ -406,7 +404,7 @@ static void test_a_new_key_has_what_was_wished_and_its_text_is_nowhere(void **st
     assert_int_equal(key->routes, w.routes);
     assert_true(key->requests_per_minute == 5 && key->tokens_per_minute == 6 && key->max_context == 7 &&
                 key->max_parallel == 8);
-    assert_true(key->priority == -9 && key->expires == NOW + 60 && key->created == NOW && key->public_prefix);
+    assert_true(key->priority == -9 && key->expires == NOW + 60 && key->created == NOW);
     spark_keys_destroy(&k);
     size_t len = 0;
     uint8_t *bytes = test_read(path, &len);

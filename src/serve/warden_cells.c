@@ -108,6 +108,15 @@ static spark_status engine_open_fds(warden_instance *i, const spark_config_model
     return SPARK_SUCCESS;
 }
 
+static spark_status engine_open_public(const spark_config_model *m, engine_fds *f, spark_err *err)
+{
+    if (!m->public_prefix) return SPARK_SUCCESS;
+    SPARK_CHECK(f->n < SPARK_JAIL_MAX_FDS, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "too many files of one model");
+    SPARK_TRY(spark_file_open(m->public_prefix, false, &f->fd[f->n], err));
+    f->n++;
+    return SPARK_SUCCESS;
+}
+
 static spark_status engine_send_config(const warden *w, warden_instance *i, const engine_fds *f, spark_err *err)
 {
     const spark_config_model *m = w->models[i->model].config;
@@ -125,6 +134,7 @@ static spark_status engine_send_config(const warden *w, warden_instance *i, cons
     c.itl_target_us = (uint32_t)(w->config->itl_target * 1000);
     c.kv = kinds[m->kv];
     c.prefix_cache = m->prefix_cache;
+    c.has_public = m->public_prefix != NULL;
     c.max_memory = warden_budget_left(w);
     char *text = cell_config_text(&c);
     SPARK_CHECK(text, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
@@ -140,6 +150,7 @@ static spark_status engine_start(warden *w, warden_instance *i, engine_fds *f, s
     char name[64];
     SPARK_TRY(spark_wire_create(&i->wire, SPARK_WIRE_CLIENT, 1, false, err));
     SPARK_TRY(engine_open_fds(i, m, f, err));
+    SPARK_TRY(engine_open_public(m, f, err));
     snprintf(name, sizeof name, "engine %.50s", m->name);
     const spark_jail_spec spec = {.role = SPARK_JAIL_ENGINE,
                                   .level = w->level,

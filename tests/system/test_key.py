@@ -36,13 +36,13 @@ class Keys(Folder):
 
     def test_what_a_key_may_do_is_listed(self):
         self.new('--name', 'ward, "7"', '--model', 'a', '--model', 'b', '--route', 'generate', '--requests-per-minute', '60', '--tokens-per-minute', '9000',
-                 '--max-context', '4096', '--max-parallel', '2', '--priority', '-7', '--tenant', 'wards', '--public-prefix', '--metrics', '--admin',
+                 '--max-context', '4096', '--max-parallel', '2', '--priority', '-7', '--tenant', 'wards', '--metrics', '--admin',
                  '--expires', '2099-12-31')
         key = self.listed()[0]
         self.assertEqual({k: key[k] for k in key if k not in ('id', 'created')},
                          {'name': 'ward, "7"', 'state': 'valid', 'expires': '2099-12-31T00:00:00Z', 'revoked': None, 'models': ['a', 'b'],
                           'routes': ['generate', 'metrics', 'admin'], 'requests_per_minute': 60, 'tokens_per_minute': 9000, 'max_context': 4096,
-                          'max_parallel': 2, 'priority': -7, 'tenant': 'wards', 'public_prefix': True})
+                          'max_parallel': 2, 'priority': -7, 'tenant': 'wards'})
         code, out, _ = spark('key', 'list', '--keys', self.file)
         self.assertEqual((code, out.count(b'\n')), (0, 1))
 
