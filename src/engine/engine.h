@@ -25,6 +25,8 @@ typedef struct spark_engine_parts {
     uint64_t (*now)(void); /* monotonic ns; NULL = spark_clock_ns. Decides when, never what */
 } spark_engine_parts;
 
+#define SPARK_ITL_AUTO UINT32_MAX
+
 typedef struct spark_engine_options {
     uint32_t n_ctx;     /* positions that one request may take */
     uint32_t n_running; /* requests that decode at once */
@@ -38,7 +40,7 @@ typedef struct spark_engine_options {
     uint32_t n_batch;        /* rows of one pass at most; at least n_running */
     /* A step with decoding requests in it takes no more prompt than fits this time, but 8 rows, so that a prompt never stands
      * still; 0 = n_batch rows. Without decoding requests it takes n_batch rows. */
-    uint32_t itl_target_us;
+    uint32_t itl_target_us; /* SPARK_ITL_AUTO: half as much again as the decoding requests take alone */
     spark_kv_type kv_type;
     bool prefix_cache;
 } spark_engine_options;

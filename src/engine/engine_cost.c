@@ -11,6 +11,8 @@
 #define COST_OUTLIER 2.0
 /* Aimed at, of the target: the scatter of passes should stay below it. */
 #define COST_AIM 0.95
+/* SPARK_ITL_AUTO: streams are slowed by prompts to this many times what they take alone. */
+#define COST_AUTO 1.5
 
 enum { COST_TILE = 8 /* rows of a prompt that kernels take at once: fewer cost the same */ };
 
@@ -40,6 +42,13 @@ uint32_t spark__cost_rows(const engine_cost *c, const engine_mix *m, uint32_t de
     const double n = room / row;
     if (n < (double)COST_TILE) return m->n_prompt == 0 ? COST_TILE : 0;
     return n > SPARK_MAX_BATCH ? SPARK_MAX_BATCH : (uint32_t)n / COST_TILE * COST_TILE;
+}
+
+double spark__cost_target(const engine_cost *c, const engine_mix *m, uint32_t target_us)
+{
+    if (target_us != SPARK_ITL_AUTO) return target_us * 1e3;
+    const engine_mix alone = {.n_decode = m->n_decode, .decode_depth = m->decode_depth};
+    return COST_AUTO * spark__cost_of(c, &alone);
 }
 
 /* The first pass of a kind: all that is not explained belongs to its rows. */

@@ -217,6 +217,8 @@ bool spark__cache_evict(spark_engine *e);
 
 /* ---- engine_cost.c: how long a pass takes ---- */
 double spark__cost_of(const engine_cost *c, const engine_mix *m);
+/* What a pass with these decoding requests may take, in ns. */
+double spark__cost_target(const engine_cost *c, const engine_mix *m, uint32_t target_us);
 /* Rows of a prompt at this depth that may join the mix within the target. */
 uint32_t spark__cost_rows(const engine_cost *c, const engine_mix *m, uint32_t depth, double target_ns);
 void spark__cost_learn(engine_cost *c, const engine_mix *m, uint64_t ns);

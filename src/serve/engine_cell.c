@@ -158,7 +158,7 @@ static spark_status cell_plan_all(engine_cell *c, cell_plan *p, spark_err *err)
         .n_waiting = c->config.n_waiting,
         .waiting_tokens = c->config.waiting_tokens > shape.n_ctx ? (uint32_t)c->config.waiting_tokens : shape.n_ctx,
         .n_batch = shape.n_batch > c->config.n_running ? shape.n_batch : c->config.n_running,
-        .itl_target_us = c->config.itl_target_us,
+        .itl_target_us = c->config.itl_target_us ? c->config.itl_target_us : SPARK_ITL_AUTO,
         .kv_type = shape.kv_type,
         .prefix_cache = c->config.prefix_cache};
     size_t text = (size_t)shape.n_ctx * CELL_TEXT_TOKEN;
