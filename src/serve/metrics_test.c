@@ -94,7 +94,7 @@ static void read_histogram(page *p, const char *suffix, const char *labels, cons
         const double bound = strcmp(le, "+Inf") == 0 ? INFINITY : strtod(le, NULL);
         if (strcmp(p->series, labels) != 0 || p->inf) { /* a new series begins */
             assert_true(p->series[0] == 0);
-            snprintf(p->series, sizeof p->series, "%s;", labels);
+            snprintf(p->series, sizeof p->series, "%.*s;", (int)sizeof p->series - 2, labels);
             snprintf(p->series, sizeof p->series, "%s", labels);
             p->bucket = 0;
             p->le = -1;
