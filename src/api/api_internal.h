@@ -50,6 +50,9 @@ SPARK_MUST_CHECK spark_status api_files_open(spark_model *m, const char *path, s
 SPARK_MUST_CHECK spark_status api_files_fds(spark_model *m, const int *fds, uint32_t n, spark_err *err);
 SPARK_MUST_CHECK spark_status api_files_memory(spark_model *m, const void *data, size_t len, spark_err *err);
 void api_files_close(spark_model *m);
+/* For a command that runs in a cell, where nothing can be opened: who answers a path from now on, with a descriptor that stays his, or
+ * with -1 and errno. To be set once, before any model is opened. */
+void api_files_opener(int (*opener)(const char *path));
 spark_status api_files_read(void *model, uint32_t file, uint64_t offset, void *dst, size_t len, spark_err *err);
 
 /* Like spark_model_open, for `inspect`: *out is whatever was understood before the error (close it as usual; NULL only if

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -230,11 +231,14 @@ static spark_status measure_prepare(measure_state *s, bench_report *out, spark_e
     return spark_exec_create(&s->exec, s->m->net, &s->shape, s->m->pool, s->m->isa, err);
 }
 
-/* Most bytes that were resident, 0 if the system does not tell. getrusage would count what ran in this process before exec. */
-static uint64_t measure_peak(void)
+/* Most bytes that were resident, 0 if the system does not tell. getrusage counts what ran in this process before exec: nothing much in a
+ * cell, where no file can be opened. */
+static uint64_t measure_peak(const bench_plan *p)
 {
     char line[128];
     unsigned long kib = 0;
+    struct rusage used;
+    if (p->in_cell) return getrusage(RUSAGE_SELF, &used) == 0 ? (uint64_t)used.ru_maxrss * 1024 : 0;
     FILE *f = fopen("/proc/self/status", "r");
     while (f && kib == 0 && fgets(line, sizeof line, f))
         if (strncmp(line, "VmHWM:", 6) == 0) kib = strtoul(line + 6, NULL, 10);
@@ -250,7 +254,7 @@ static spark_status measure_tests(measure_state *s, bench_report *out, spark_err
     for (int prompt = 1; prompt >= 0; prompt--)
         if (wanted[prompt]) SPARK_TRY(measure_test(s, prompt, &out->results[out->n_results++], err));
     if (s->p->progress) (void)s->p->progress(s->p->progress_ctx, s->reps_total, s->reps_total);
-    out->peak_bytes = measure_peak();
+    out->peak_bytes = measure_peak(s->p);
     return SPARK_SUCCESS;
 }
 

@@ -13,6 +13,7 @@ enum { BENCH_MAX_REPS = 1000, BENCH_WARM = 128 };
 typedef struct bench_plan {
     uint32_t n_prompt, n_gen, n_seqs, depth, n_reps, n_ctx; /* n_ctx 0 = what the tests need */
     spark_kv_choice kv;
+    bool in_cell;             /* no file can be opened */
     spark_progress *progress; /* of loading, then of repetitions; may be NULL */
     void *progress_ctx;
 } bench_plan;

@@ -51,6 +51,12 @@ typedef struct cli_command {
     const cli_option *options; /* the last one has no name */
     void (*defaults)(void);    /* called before options are read; may be NULL */
     int (*run)(const cli_args *args);
+    int (*files)(
+        const cli_args
+            *args); /* names the files that run will open; such a command runs in a cell. An exit code. May be NULL */
+    int (*finish)(const cli_args *args,
+                  int code); /* outside of the cell, after run gave `code`; returns the exit code. May be NULL */
+    bool edits_lines;        /* asks for lines (cli_read_line) */
 } cli_command;
 
 extern const cli_command cli_command_serve, cli_command_run, cli_command_chat, cli_command_inspect,
@@ -97,7 +103,7 @@ typedef struct cli_bytes {
     char *ptr; /* malloc'd, NUL behind the end */
     size_t len;
 } cli_bytes;
-/* Reads a whole file, "-" being stdin, of at most SPARK_MAX_TEXT bytes. Prints the error itself; false then. */
+/* Reads a whole file that was named, "-" being stdin, of at most SPARK_MAX_TEXT bytes. Prints the error itself; false then. */
 bool cli_read_file(const char *path, cli_bytes *out);
 /* Ids from "1,2,3" (spaces allowed). Prints the error itself. */
 bool cli_parse_ids(const char *command, const char *text, spark_tokens *out);
@@ -122,16 +128,51 @@ typedef struct cli_model_options {
         {"--ctx", CLI_U32,  &(o).n_ctx, "N", "context in tokens (default: the model's, at most 4096)",                 \
          1,       16777216, NULL},                                                                                     \
         {"--kv", CLI_CHOICE, &(o).kv, "TYPE", "how keys and values are stored (default f16)", 0, 0, "f16|f32|q8_0"},   \
-    {                                                                                                                  \
-        "--cpu", CLI_TEXT, &(o).cpu, "LEVEL", "highest CPU level to use; results are the same on all", 0, 0, NULL      \
-    }
+        {"--cpu", CLI_TEXT, &(o).cpu, "LEVEL", "highest CPU level to use; results are the same on all", 0, 0, NULL},   \
+        CLI_JAIL_OPTION
 
 /* Opens MODEL (a path; NULL = the embedded model), prints what goes wrong. Returns an exit code. */
 int cli_open(const char *path, const cli_model_options *o, bool vocab_only, spark_model **out);
 /* Loads weights with a progress bar and makes a session. n_ctx 0 = default; n_logits as in spark_session_options. */
 int cli_load(spark_model *m, const cli_model_options *o, uint32_t n_logits, spark_session **out);
-/* Whether a positional argument names an existing file. */
-bool cli_is_file(const char *path);
+
+/* ---- In a cell or not (cell_files.c, cell_tool.c; cell.h tells how) ---- */
+
+typedef enum cli_file_kind { CLI_FILE_MODEL, CLI_FILE_TEXT, CLI_FILE_OUTPUT } cli_file_kind;
+
+/* By `files` of a command: they are opened now, and what went wrong is told to whom opens them later. */
+void cli_name_model(const char *path);              /* of a model in several files, all */
+void cli_name_text(const char *path);               /* "-" needs no name */
+void cli_name_output(const char *path);             /* not cut yet: cli_finish_output */
+void cli_name_descriptor(const char *path, int fd); /* an output that is open already */
+
+/* By `run`: NULL, or -1, with errno if it could not be opened or was not named. The stream is the table's: flush it, do not close it. */
+FILE *cli_open_file(cli_file_kind kind, const char *path);
+int cli_model_descriptor(const char *path);
+bool cli_is_file(const char *path); /* whether something was there, of what was named as a model */
+
+/* By `finish`: cuts an ordinary file behind what was written, or removes it if `code` is no CLI_OK. Returns the exit code. */
+int cli_finish_output(const char *path, int code);
+
+bool cli_in_cell(void);
+bool cli_is_terminal(int fd); /* of 0, 1, 2 */
+
+/* A handler for a signal that a user sends; NULL: as usual. Only SIGINT, SIGTERM, SIGHUP. */
+void cli_catch(int signal_number, void (*handler)(int));
+bool cli_is_ignored(int signal_number);
+void cli_die_of(int signal_number); /* as if there were no handler */
+
+/* A line of what a user types at the terminal, malloc'd; NULL at the end. `more`: it goes on from the line before. */
+char *cli_read_line(bool more);
+
+/* What --jail demands. */
+enum { CLI_JAIL_STRICT, CLI_JAIL_STANDARD, CLI_JAIL_OFF, CLI_JAIL_BEST };
+extern uint32_t cli_jail_wish;
+#define CLI_JAIL_OPTION                                                                                                \
+    {                                                                                                                  \
+        "--jail", CLI_CHOICE, &cli_jail_wish, "LEVEL",                                                                 \
+            "demand this level of the model's cell (default: the strongest granted)", 0, 0, "strict|standard|off"      \
+    }
 
 /* ---- JSON (json_out.c): text of any bytes as a JSON string, invalid UTF-8 as U+FFFD ---- */
 

@@ -23,6 +23,7 @@ static const cli_option bench_options[] = {
     {"--ctx", CLI_U32, &bench_model.n_ctx, "N", "context in tokens (default: what the tests need)", 1, 16777216, NULL},
     {"--kv", CLI_CHOICE, &bench_model.kv, "TYPE", "how keys and values are stored (default f16)", 0, 0, "f16|f32|q8_0"},
     {"--cpu", CLI_TEXT, &bench_model.cpu, "LEVEL", "highest CPU level to use; results are the same on all", 0, 0, NULL},
+    CLI_JAIL_OPTION,
     {"--json", CLI_FLAG, &bench_json, NULL, "print one JSON object", 0, 0, NULL},
     {NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, NULL},
 };
@@ -35,11 +36,13 @@ static void bench_defaults(void)
     bench_reps = 5;
 }
 
+#define BENCH_CPUINFO "/proc/cpuinfo"
+
 /* The processor's own name, "" if the system does not tell. */
 static void bench_cpu_name(char *out, size_t cap)
 {
     char line[256];
-    FILE *f = fopen("/proc/cpuinfo", "r");
+    FILE *f = cli_open_file(CLI_FILE_TEXT, BENCH_CPUINFO);
     out[0] = 0;
     while (f && !out[0] && fgets(line, sizeof line, f)) {
         const char *colon = strchr(line, ':');
@@ -47,7 +50,6 @@ static void bench_cpu_name(char *out, size_t cap)
         line[strcspn(line, "\n")] = 0;
         snprintf(out, cap, "%s", colon + 1 + strspn(colon + 1, " "));
     }
-    if (f) fclose(f);
 }
 
 /* ---- Printing ------------------------------------------------------------------------------------------------------- */
@@ -144,10 +146,17 @@ static int bench_print(const spark_model *m, const spark_description *d, const b
 
 /* ---- The command ---------------------------------------------------------------------------------------------------- */
 
-static int bench_run(const cli_args *args)
+static int bench_files(const cli_args *args)
 {
     if (args->n > 1) return cli_usage("bench", "one MODEL is expected");
     if (bench_pp == 0 && bench_tg == 0) return cli_usage("bench", "--pp 0 and --tg 0 leave nothing to measure");
+    if (args->n) cli_name_model(args->item[0]);
+    cli_name_text(BENCH_CPUINFO);
+    return CLI_OK;
+}
+
+static int bench_run(const cli_args *args)
+{
     static bench_report report;
     char what[] = "bench";
     const char *path = args->n ? args->item[0] : NULL;
@@ -158,6 +167,7 @@ static int bench_run(const cli_args *args)
                              .n_reps = bench_reps,
                              .n_ctx = bench_model.n_ctx,
                              .kv = (spark_kv_choice)bench_model.kv,
+                             .in_cell = cli_in_cell(),
                              .progress = cli_progress,
                              .progress_ctx = what};
     spark_model *m = NULL;
@@ -192,4 +202,5 @@ const cli_command cli_command_bench = {
     .options = bench_options,
     .defaults = bench_defaults,
     .run = bench_run,
+    .files = bench_files,
 };

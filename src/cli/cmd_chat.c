@@ -1,8 +1,5 @@
 /* cmd_chat.c - spark chat: a conversation in turns. What was computed stays: only the new part of each turn is fed.
- * History of lines is kept in memory only: what people type here may be nobody else's business. */
-#include <editline/readline.h>
-#include <locale.h>
-#include <signal.h>
+ * At a terminal the warden edits lines (cell_line.c). */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -130,35 +127,9 @@ static void chat_answer(chat_state *c)
 
 /* ---- Lines ---- */
 
-static volatile sig_atomic_t chat_interrupted;
-
-static void chat_prompt_interrupt(int sig)
+static char *chat_read(chat_state *c, bool more)
 {
-    (void)sig;
-    chat_interrupted = 1;
-}
-
-/* A line. Ctrl-C at the prompt, perhaps meant for an answer that has just ended, loses the line and not the conversation;
- * a second one leaves, like Ctrl-D. */
-static char *chat_read_terminal(const char *prompt)
-{
-    const struct sigaction at_prompt = {.sa_handler = chat_prompt_interrupt}; /* no SA_RESTART: readline returns */
-    struct sigaction before;
-    char *line = NULL;
-    sigaction(SIGINT, &at_prompt, &before);
-    for (int tries = 0; tries < 2; tries++) {
-        chat_interrupted = 0;
-        line = readline(prompt);
-        if (line || !chat_interrupted) break;
-        if (tries == 0) fputs("\n(Ctrl-C again or Ctrl-D leaves)\n", stderr);
-    }
-    sigaction(SIGINT, &before, NULL);
-    return line;
-}
-
-static char *chat_read(chat_state *c, const char *prompt)
-{
-    if (c->terminal) return chat_read_terminal(prompt);
+    if (c->terminal) return cli_read_line(more);
     char *line = NULL;
     size_t cap = 0;
     const ssize_t n = getline(&line, &cap, stdin);
@@ -178,7 +149,7 @@ static char *chat_read_message(chat_state *c)
     c->zero = false;
     bool block = false, more = true;
     while (more) {
-        char *line = chat_read(c, text.len || block ? ". " : "> ");
+        char *line = chat_read(c, text.len || block);
         if (!line) break;
         const size_t len = strlen(line);
         const bool fence = strcmp(line, "\"\"\"") == 0;
@@ -191,7 +162,6 @@ static char *chat_read_message(chat_state *c)
         }
         if (!more && fence && text.len) text.ptr[--text.len] = 0; /* the line break before the closing quotes */
         if (!more && !text.ptr) cli_put(&text, "", 0);
-        if (c->terminal && len) add_history(line);
         free(line);
     }
     return text.ptr; /* what was begun when the input ended is still a message */
@@ -268,12 +238,16 @@ static int chat_loop(chat_state *c)
     return c->failed ? CLI_FAILED : CLI_OK;
 }
 
-static int chat_run(const cli_args *args)
+static int chat_files(const cli_args *args)
 {
     if (args->n > 1) return cli_usage("chat", "at most a MODEL is expected");
-    if (!setlocale(LC_CTYPE, "") || MB_CUR_MAX == 1)
-        setlocale(LC_CTYPE, "C.UTF-8"); /* else libedit drops what is not ASCII */
-    chat_state c = {.terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
+    if (args->n) cli_name_model(args->item[0]);
+    return CLI_OK;
+}
+
+static int chat_run(const cli_args *args)
+{
+    chat_state c = {.terminal = cli_is_terminal(STDIN_FILENO) && cli_is_terminal(STDOUT_FILENO)};
     int code = cli_generation_finish(&chat_gen, "chat");
     if (code == CLI_OK) code = cli_open(args->n ? args->item[0] : NULL, &chat_model, false, &c.m);
     if (code == CLI_OK) code = cli_load(c.m, &chat_model, 1, &c.s);
@@ -287,7 +261,6 @@ static int chat_run(const cli_args *args)
             code = cli_usage("chat", "--system needs a chat template, which this model does not have");
         else if (!c.template)
             cli_note("this model has no chat template: it goes on with what you write");
-        if (c.terminal) rl_bind_key('\t', rl_insert); /* a tab is text: no names of files or users are looked up */
         if (c.terminal)
             fprintf(stderr, "%s (%s). /help tells what you can do, Ctrl-D leaves.\n", *d.name ? d.name : "model",
                     d.arch);
@@ -320,4 +293,6 @@ const cli_command cli_command_chat = {
     .options = chat_options,
     .defaults = chat_defaults,
     .run = chat_run,
+    .files = chat_files,
+    .edits_lines = true,
 };

@@ -198,9 +198,15 @@ static int inspect_put_plan(cli_out *o, const spark_model *m)
     return CLI_OK;
 }
 
-static int inspect_run(const cli_args *args)
+static int inspect_files(const cli_args *args)
 {
     if (args->n > 1) return cli_usage("inspect", "one FILE is expected");
+    if (args->n) cli_name_model(args->item[0]);
+    return CLI_OK;
+}
+
+static int inspect_run(const cli_args *args)
+{
     const char *path = args->n ? args->item[0] : NULL;
     spark_model_options options;
     spark_model *m = NULL;
@@ -233,4 +239,5 @@ const cli_command cli_command_inspect = {
                 "spark inspect model.gguf --json",
     .options = inspect_options,
     .run = inspect_run,
+    .files = inspect_files,
 };

@@ -39,14 +39,15 @@ static int jail_print_table(void)
 {
     uint32_t n = 0;
     const spark_jail_rule *rules = spark_jail_rules(&n);
-    printf("| call | engine opening | engine serving | front opening | front serving | only if | who needs it |\n"
-           "|---|---|---|---|---|---|---|\n");
+    printf(
+        "| call | engine opening | engine serving | front opening | front serving | tool | only if | who needs it |\n"
+        "|---|---|---|---|---|---|---|---|\n");
     for (uint32_t i = 0; i < n; i++) {
         const spark_jail_rule *r = &rules[i];
         printf("| %s |", r->syscall);
         for (spark_jail_role role = 0; role < SPARK_JAIL_N_ROLES; role++)
             for (spark_jail_phase phase = 0; phase < SPARK_JAIL_N_PHASES; phase++)
-                printf(" %s |", jail_cell(r, role, phase));
+                if (spark_jail_has_phase(role, phase)) printf(" %s |", jail_cell(r, role, phase));
         printf(" %s | %s |\n", r->condition ? r->condition->words : "", r->reason);
     }
     return CLI_OK;
@@ -205,14 +206,16 @@ const cli_command cli_command_jail = {
     .name = "jail",
     .args = "",
     .summary = "show what each cell may do on this machine, by trying every forbidden act",
-    .details = "Foreign bytes (models, requests) are read in cells: processes that can open no file, no socket and no "
-               "process. "
-               "This command says which level of the jail this system grants and why not more, starts a cell for each "
-               "act that is "
-               "forbidden, tries it, and prints what happened: with all doors closed but the filter of system calls, "
-               "while the cell "
-               "opens (libraries warm up, the model is read), and while it serves.\n"
-               "Exit 0: all went as it must; 1: some act did not; 3: the demanded level is not granted here.",
+    .details =
+        "Foreign bytes (models, requests) are read in cells: processes that can open no file, no socket and no "
+        "process.\n"
+        "This command says which level of the jail this system grants and why not more, starts a cell for each act "
+        "that\n"
+        "is forbidden, tries it, and prints what happened: with all doors closed but the filter of system calls, "
+        "while\n"
+        "the cell opens (libraries warm up, the model is read), and while it serves. A tool is a command that reads a\n"
+        "model: it has the doors of opening, for good.\n"
+        "Exit 0: all went as it must; 1: some act did not; 3: the demanded level is not granted here.",
     .examples = "spark jail\nspark jail --level strict --json",
     .options = jail_options,
     .defaults = jail_defaults,

@@ -1,5 +1,5 @@
 /* cmd_quantize.c - spark quantize: writes a model again with smaller weights. OUT appears whole or not at all: the bytes go
- * to a file beside it, which takes the name once it is complete and on the disk. */
+ * to a file beside it, which takes the name once it is complete and on the disk. The file is made and named outside of the cell. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -24,11 +24,10 @@ static const cli_option quantize_options[] = {
     {"--type", CLI_CHOICE, &quantize_type, "TYPE", "number format of the weight matrices", 0, 0, QUANTIZE_TYPES},
     {"--threads", CLI_U32, &quantize_threads, "N", "threads to use (default: every CPU the process may use)", 1, 256,
      NULL},
+    CLI_JAIL_OPTION,
     {"--force", CLI_FLAG, &quantize_force, NULL, "replace OUT if it exists", 0, 0, NULL},
     {NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, NULL},
 };
-
-static void quantize_defaults(void) { quantize_type = QUANTIZE_NONE; }
 
 /* The choice that --type made, as a type. */
 static spark_type quantize_chosen(void)
@@ -40,11 +39,8 @@ static spark_type quantize_chosen(void)
 
 /* ---- The file beside OUT ---------------------------------------------------------------------------------------- */
 
-typedef struct quantize_file {
-    const char *out;
-    char *temp; /* OUT.XXXXXX */
-    FILE *f;
-} quantize_file;
+static char *quantize_temp; /* OUT.XXXXXX, while there is such a file */
+static int quantize_fd = -1;
 
 static int quantize_complain(const char *path)
 {
@@ -70,31 +66,34 @@ static int quantize_check_out(const char *out)
     return quantize_force ? CLI_OK : quantize_exists(out);
 }
 
-static int quantize_create(quantize_file *q, const char *out)
+static int quantize_create(const char *out)
 {
     const size_t len = strlen(out) + sizeof ".XXXXXX";
-    *q = (quantize_file){.out = out, .temp = malloc(len)};
-    if (!q->temp) return quantize_complain(out);
-    snprintf(q->temp, len, "%s.XXXXXX", out);
-    const int fd = mkstemp(q->temp);
-    if (fd < 0) {
-        free(q->temp);
-        q->temp = NULL;
+    char *temp = malloc(len);
+    if (!temp) return quantize_complain(out);
+    snprintf(temp, len, "%s.XXXXXX", out);
+    quantize_fd = mkostemp(temp, O_CLOEXEC);
+    if (quantize_fd < 0) {
+        free(temp);
         return quantize_complain(out);
     }
+    quantize_temp = temp;
     const mode_t mask = umask(0);
     umask(mask);
-    q->f = fchmod(fd, 0666 & ~mask) == 0 ? fdopen(fd, "wb")
-                                         : NULL; /* mkstemp makes it private; a new file is as others are */
-    if (q->f) return CLI_OK;
-    const int code = quantize_complain(out);
-    close(fd);
-    return code;
+    if (fchmod(quantize_fd, 0666 & ~mask) != 0)
+        return quantize_complain(out); /* mkstemp makes it private; a new file is as others are */
+    cli_name_descriptor(out, quantize_fd);
+    return CLI_OK;
 }
+
+typedef struct quantize_file {
+    const char *out;
+    FILE *f;
+} quantize_file;
 
 static spark_status quantize_sink(void *ctx, const void *bytes, size_t n, spark_err *err)
 {
-    quantize_file *q = ctx;
+    const quantize_file *q = ctx;
     SPARK_CHECK(fwrite(bytes, 1, n, q->f) == n, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot write '%s': %s", q->out,
                 strerror(errno));
     return SPARK_SUCCESS;
@@ -114,32 +113,29 @@ static void quantize_sync_folder(const char *out)
 }
 
 /* Gives the file its name. Without --force an OUT that came meanwhile stays. */
-static int quantize_publish(quantize_file *q)
+static int quantize_publish(const char *out)
 {
-    const bool written = fflush(q->f) == 0 && fsync(fileno(q->f)) == 0;
-    if (!written) return quantize_complain(q->out);
-    const bool closed = fclose(q->f) == 0;
-    q->f = NULL;
-    if (!closed) return quantize_complain(q->out);
-    int failed = quantize_force ? rename(q->temp, q->out)
-                                : renameat2(AT_FDCWD, q->temp, AT_FDCWD, q->out, RENAME_NOREPLACE);
+    const bool written = fsync(quantize_fd) == 0;
+    if (!written) return quantize_complain(out);
+    int failed = quantize_force ? rename(quantize_temp, out)
+                                : renameat2(AT_FDCWD, quantize_temp, AT_FDCWD, out, RENAME_NOREPLACE);
     if (failed && !quantize_force && (errno == EINVAL || errno == ENOSYS)) { /* this file system has no such rename */
-        if (access(q->out, F_OK) == 0) return quantize_exists(q->out);
-        failed = rename(q->temp, q->out);
+        if (access(out, F_OK) == 0) return quantize_exists(out);
+        failed = rename(quantize_temp, out);
     }
-    if (failed) return errno == EEXIST ? quantize_exists(q->out) : quantize_complain(q->out);
-    free(q->temp);
-    q->temp = NULL;
-    quantize_sync_folder(q->out);
+    if (failed) return errno == EEXIST ? quantize_exists(out) : quantize_complain(out);
+    free(quantize_temp);
+    quantize_temp = NULL;
+    quantize_sync_folder(out);
     return CLI_OK;
 }
 
 /* Whatever was not published goes away. */
-static void quantize_discard(quantize_file *q)
+static void quantize_discard(void)
 {
-    if (q->f) fclose(q->f);
-    if (q->temp) unlink(q->temp);
-    free(q->temp);
+    if (quantize_temp) unlink(quantize_temp);
+    free(quantize_temp);
+    quantize_temp = NULL;
 }
 
 /* ---- Ctrl-C: the work ends at the next slice, and the half file with it ----------------------------------------- */
@@ -151,12 +147,15 @@ static void quantize_on_signal(int signal_number) { quantize_stopped = signal_nu
 static void quantize_catch_signals(void)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction action = {.sa_handler = quantize_on_signal, .sa_flags = SA_RESTART};
-    for (size_t i = 0; i < SPARK_COUNT(signals); i++) {
-        struct sigaction before;
-        if (sigaction(signals[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
-            sigaction(signals[i], &action, NULL);
-    }
+    for (size_t i = 0; i < SPARK_COUNT(signals); i++)
+        if (!cli_is_ignored(signals[i])) cli_catch(signals[i], quantize_on_signal);
+}
+
+/* Signals from the start: the file beside OUT is there before the work begins. */
+static void quantize_defaults(void)
+{
+    quantize_type = QUANTIZE_NONE;
+    quantize_catch_signals();
 }
 
 static bool quantize_progress(void *what, uint64_t done, uint64_t total)
@@ -183,8 +182,10 @@ static int quantize_write(spark_model *m, const char *in, quantize_file *q)
         .progress = quantize_progress,
         .ctx = what,
     };
-    if (spark__model_requantize(m, &o, quantize_sink, q, &err).code == SPARK_OK) return quantize_publish(q);
-    return cli_fail(in, &err, err.code == SPARK_E_CANCELLED ? "nothing was written" : NULL);
+    if (!q->f) return quantize_complain(q->out);
+    if (spark__model_requantize(m, &o, quantize_sink, q, &err).code != SPARK_OK)
+        return cli_fail(in, &err, err.code == SPARK_E_CANCELLED ? "nothing was written" : NULL);
+    return fflush(q->f) == 0 ? CLI_OK : quantize_complain(q->out);
 }
 
 static int quantize_report(const char *in, const char *out)
@@ -197,22 +198,34 @@ static int quantize_report(const char *in, const char *out)
     return CLI_OK;
 }
 
-static int quantize_run(const cli_args *args)
+static int quantize_files(const cli_args *args)
 {
     if (args->n != 2) return cli_usage("quantize", "IN and OUT are expected");
     if (quantize_type == QUANTIZE_NONE) return cli_usage("quantize", "--type is missing: one of %s", QUANTIZE_TYPES);
-    const char *in = args->item[0], *out = args->item[1];
+    int code = quantize_check_out(args->item[1]);
+    if (code != CLI_OK) return code;
+    cli_name_model(args->item[0]);
+    code = quantize_create(args->item[1]);
+    if (code != CLI_OK) quantize_discard();
+    return code;
+}
+
+static int quantize_finish(const cli_args *args, int code)
+{
+    if (code == CLI_OK) code = quantize_publish(args->item[1]);
+    quantize_discard();
+    return code == CLI_OK ? quantize_report(args->item[0], args->item[1]) : code;
+}
+
+static int quantize_run(const cli_args *args)
+{
     const cli_model_options reading = {.n_threads = quantize_threads};
     spark_model *m = NULL;
-    quantize_file q = {0};
-    int code = quantize_check_out(out);
-    if (code == CLI_OK) code = cli_open(in, &reading, false, &m);
-    quantize_catch_signals();
-    if (code == CLI_OK) code = quantize_create(&q, out);
-    if (code == CLI_OK) code = quantize_write(m, in, &q);
-    quantize_discard(&q);
+    quantize_file q = {.out = args->item[1], .f = cli_open_file(CLI_FILE_OUTPUT, args->item[1])};
+    int code = cli_open(args->item[0], &reading, false, &m);
+    if (code == CLI_OK) code = quantize_write(m, args->item[0], &q);
     spark_model_close(&m);
-    return code == CLI_OK ? quantize_report(in, out) : code;
+    return code;
 }
 
 const cli_command cli_command_quantize = {
@@ -232,4 +245,6 @@ const cli_command cli_command_quantize = {
     .options = quantize_options,
     .defaults = quantize_defaults,
     .run = quantize_run,
+    .files = quantize_files,
+    .finish = quantize_finish,
 };

@@ -55,7 +55,6 @@ static bool run_on_piece(void *ctx, const spark_piece *p)
 static int run_arguments(const cli_args *args, const char **model, const char **prompt, cli_bytes *input)
 {
     *model = *prompt = NULL;
-    if (args->n > 2) return cli_usage("run", "at most MODEL and PROMPT are expected; quote a prompt of several words");
     if (args->n == 2) {
         *model = args->item[0];
         *prompt = args->item[1];
@@ -66,7 +65,7 @@ static int run_arguments(const cli_args *args, const char **model, const char **
             cli_note("there is no file '%s': it is taken for the prompt", text);
     }
     if (*prompt && strcmp(*prompt, "-") != 0) return CLI_OK;
-    if (args->n == 0 && isatty(STDIN_FILENO)) return cli_usage("run", "a PROMPT is needed");
+    if (args->n == 0 && cli_is_terminal(STDIN_FILENO)) return cli_usage("run", "a PROMPT is needed");
     if (!cli_read_file("-", input)) return CLI_FAILED;
     assert(input->ptr); /* an empty input has a NUL too */
     *prompt = input->ptr;
@@ -156,11 +155,19 @@ static int run_generate(spark_session *s, const spark_tokens *prompt, uint64_t t
     cli_interrupt_cancels(NULL);
     if (code == CLI_OK && r.failed) code = CLI_FAILED;
     if (code == CLI_OK && run_json) code = run_print_json(&r, prompt, &result, t);
-    if (!run_json && isatty(STDOUT_FILENO)) cli_write("\n", 1);
+    if (!run_json && cli_is_terminal(STDOUT_FILENO)) cli_write("\n", 1);
     cli_out_free(&r.text);
     cli_out_free(&r.logprobs);
     cli_out_free(&r.ids);
     return code;
+}
+
+static int run_files(const cli_args *args)
+{
+    if (args->n > 2) return cli_usage("run", "at most MODEL and PROMPT are expected; quote a prompt of several words");
+    if (args->n == 2 || (args->n == 1 && strcmp(args->item[0], "-") != 0))
+        cli_name_model(args->item[0]); /* or a PROMPT */
+    return CLI_OK;
 }
 
 static int run_run(const cli_args *args)
@@ -202,4 +209,5 @@ const cli_command cli_command_run = {
     .options = run_options,
     .defaults = run_defaults,
     .run = run_run,
+    .files = run_files,
 };

@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "cli/cli.h"
 #include "kern/kern.h"
@@ -69,7 +68,7 @@ static int score_window(score_state *st, const uint32_t *ids, size_t n)
 static FILE *score_open_npy(size_t n_rows, uint32_t n_vocab)
 {
     char dict[128], header[128];
-    FILE *f = fopen(score_logits, "wb");
+    FILE *f = cli_open_file(CLI_FILE_OUTPUT, score_logits);
     if (!f) {
         fprintf(stderr, "spark: cannot write '%s': %s\n", score_logits, strerror(errno));
         return NULL;
@@ -86,13 +85,10 @@ static FILE *score_open_npy(size_t n_rows, uint32_t n_vocab)
     return f;
 }
 
-static int score_close_npy(FILE *f, int code)
+static int score_flush_npy(FILE *f, int code)
 {
-    struct stat info;
-    const bool regular = f && fstat(fileno(f), &info) == 0 && S_ISREG(info.st_mode);
-    if (!f || (fclose(f) == 0 && code == CLI_OK)) return code;
+    if (!f || (fflush(f) == 0 && code == CLI_OK)) return code;
     if (code == CLI_OK) fprintf(stderr, "spark: cannot write '%s': %s\n", score_logits, strerror(errno));
-    if (regular) remove(score_logits); /* half a file would be taken for a whole one; a device is not ours to remove */
     return CLI_FAILED;
 }
 
@@ -170,17 +166,31 @@ static int score_all(spark_model *m, const spark_tokens *t, bool bos)
     int code = st.rows ? cli_load(m, &score_model, SCORE_ROWS, &st.s) : cli_no_memory("score");
     if (code == CLI_OK && score_logits && !(st.npy = score_open_npy(t->n, d.n_vocab))) code = CLI_FAILED;
     if (code == CLI_OK) code = score_windows(&st, t, n_ctx, bos);
-    code = score_close_npy(st.npy, code);
+    code = score_flush_npy(st.npy, code);
     if (code == CLI_OK) code = score_print(&st, t->n);
     spark_session_destroy(&st.s);
     free(st.rows);
     return code;
 }
 
-static int score_run(const cli_args *args)
+static int score_files(const cli_args *args)
 {
     if (args->n != (score_ids ? 1u : 2u))
         return cli_usage("score", "MODEL and FILE (or MODEL and --tokens) are expected");
+    cli_name_model(args->item[0]);
+    if (!score_ids) cli_name_text(args->item[1]);
+    if (score_logits) cli_name_output(score_logits);
+    return CLI_OK;
+}
+
+static int score_finish(const cli_args *args, int code)
+{
+    (void)args;
+    return score_logits ? cli_finish_output(score_logits, code) : code;
+}
+
+static int score_run(const cli_args *args)
+{
     spark_model *m = NULL;
     spark_tokens t = {0};
     bool bos = false;
@@ -203,4 +213,6 @@ const cli_command cli_command_score = {
                 "spark score model.gguf --tokens 1,15043,3186 --logits out.npy",
     .options = score_options,
     .run = score_run,
+    .files = score_files,
+    .finish = score_finish,
 };

@@ -17,6 +17,7 @@ static const cli_option tokenize_options[] = {
     {"--special", CLI_FLAG, &tokenize_special, NULL, "texts of special tokens become those tokens", 0, 0, NULL},
     {"--decode", CLI_FLAG, &tokenize_decode, NULL, "the way back: ids in, bytes out", 0, 0, NULL},
     {"--json", CLI_FLAG, &tokenize_json, NULL, "print one JSON object", 0, 0, NULL},
+    CLI_JAIL_OPTION,
     {NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, NULL},
 };
 
@@ -114,14 +115,22 @@ static int tokenize_text(const spark_model *m, const char *text, size_t len, cli
     return code;
 }
 
-static int tokenize_run(const cli_args *args)
+static int tokenize_files(const cli_args *args)
 {
     const char *file = tokenize_jsonl ? tokenize_jsonl : tokenize_file;
-    const bool has_text = args->n == 2 && strcmp(args->item[1], "-") != 0;
     if (args->n < 1 || args->n > 2)
         return cli_usage("tokenize", "MODEL and at most one TEXT are expected; quote a text of several words");
     if ((tokenize_jsonl && tokenize_file) || (file && args->n == 2))
         return cli_usage("tokenize", "give one of TEXT, --file and --jsonl");
+    cli_name_model(args->item[0]);
+    if (file) cli_name_text(file);
+    return CLI_OK;
+}
+
+static int tokenize_run(const cli_args *args)
+{
+    const char *file = tokenize_jsonl ? tokenize_jsonl : tokenize_file;
+    const bool has_text = args->n == 2 && strcmp(args->item[1], "-") != 0;
     spark_model *m = NULL;
     cli_bytes in = {0};
     cli_out out = {0};
@@ -151,4 +160,5 @@ const cli_command cli_command_tokenize = {
                 "spark tokenize model.gguf --jsonl texts.jsonl --no-bos",
     .options = tokenize_options,
     .run = tokenize_run,
+    .files = tokenize_files,
 };

@@ -5,7 +5,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -64,7 +63,7 @@ bool cli_progress(void *what, uint64_t done, uint64_t total)
 {
     static uint64_t shown_ns, began_ns;
     enum { WIDTH = 30 };
-    if (!isatty(STDERR_FILENO) || total == 0) return true;
+    if (!cli_is_terminal(STDERR_FILENO) || total == 0) return true;
     const uint64_t now = spark_clock_ns();
     if (done == 0) began_ns = now;
     if (now - began_ns < 200000000u) return true; /* what is quick needs no bar */
@@ -121,14 +120,10 @@ static bool common_read_all(FILE *f, const char *path, cli_bytes *out)
 bool cli_read_file(const char *path, cli_bytes *out)
 {
     if (strcmp(path, "-") == 0) return common_read_all(stdin, "standard input", out);
-    FILE *f = fopen(path, "rb");
-    if (!f) {
-        fprintf(stderr, "spark: cannot open '%s': %s\n", path, strerror(errno));
-        return false;
-    }
-    const bool ok = common_read_all(f, path, out);
-    fclose(f);
-    return ok;
+    FILE *f = cli_open_file(CLI_FILE_TEXT, path);
+    if (f) return common_read_all(f, path, out);
+    fprintf(stderr, "spark: cannot open '%s': %s\n", path, strerror(errno));
+    return false;
 }
 
 bool cli_parse_ids(const char *command, const char *text, spark_tokens *out)
@@ -175,13 +170,9 @@ int cli_flush(void)
     return CLI_FAILED;
 }
 
-bool cli_is_file(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0;
-}
-
 /* ---- Models ---- */
+
+uint32_t cli_jail_wish = CLI_JAIL_BEST;
 
 int cli_open(const char *path, const cli_model_options *o, bool vocab_only, spark_model **out)
 {

@@ -56,14 +56,12 @@ static void generation_interrupt(int sig)
         spark_session_cancel(s);
         return;
     }
-    signal(sig, SIG_DFL);
-    raise(sig);
+    (void)sig;
+    cli_die_of(SIGINT);
 }
 
 void cli_interrupt_cancels(spark_session *s)
 {
     atomic_store(&generation_session, s);
-    struct sigaction action = {.sa_handler = s ? generation_interrupt : SIG_DFL,
-                               .sa_flags = SA_RESTART}; /* writes go on */
-    sigaction(SIGINT, &action, NULL);
+    cli_catch(SIGINT, s ? generation_interrupt : NULL);
 }

@@ -2,8 +2,7 @@
 #include <signal.h>
 #include <string.h>
 
-#include "cli/cli.h"
-#include "jail/jail.h"
+#include "cli/cell.h"
 #include "serve/cell_main.h"
 
 /* `spark man [COMMAND]` prints the roff source of a man page; the build makes the pages with it. */
@@ -33,7 +32,8 @@ int main(int argc, char **argv)
 {
     static cli_args args; /* large, and needed once */
     spark_jail_spec cell;
-    if (spark_jail_is_cell(argc, argv, &cell)) return spark_cell_main(&cell);
+    if (spark_jail_is_cell(argc, argv, &cell))
+        return cell.role == SPARK_JAIL_TOOL ? cli_tool_main(&cell) : spark_cell_main(&cell);
     signal(SIGPIPE, SIG_IGN); /* a reader that left is an error of the write, said in one line */
     if (argc < 2) {
         cli_help_all(stderr);
@@ -52,7 +52,7 @@ int main(int argc, char **argv)
     const int parsed = cli_parse(c, argc - 2, argv + 2, &args);
     if (parsed < 0) return cli_flush(); /* --help */
     if (parsed != CLI_OK) return parsed;
-    const int code = c->run(&args);
+    const int code = c->files ? cli_run(c, argc - 1, argv + 1, &args) : c->run(&args);
     const int flushed = cli_flush();
     return code != CLI_OK ? code : flushed;
 }

@@ -236,16 +236,24 @@ static int enter_limit(int resource, uint64_t most)
     return setrlimit((__rlimit_resource_t)resource, &limit) == 0 ? 0 : errno;
 }
 
-/* Writing to a log file that came as stderr must go on: only then files may grow. */
-static bool enter_stderr_is_file(void)
+static bool enter_is_written_file(int fd)
 {
     struct stat st;
-    return fstat(STDERR_FILENO, &st) == 0 && S_ISREG(st.st_mode);
+    const int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY && fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/* A log file that came as stderr, a tool's results: only where the cell was given a file to write, files may grow. */
+static bool enter_writes_a_file(const spark_jail_spec *spec)
+{
+    for (int fd = STDOUT_FILENO; fd < SPARK_JAIL_FIRST_FD + (int)spec->n_fds; fd++)
+        if (enter_is_written_file(fd)) return true;
+    return false;
 }
 
 static void enter_rlimits(const spark_jail_spec *spec, spark_jail_report *r)
 {
-    const bool log_file = enter_stderr_is_file();
+    const bool files_grow = enter_writes_a_file(spec);
     const uint64_t n_files = spec->max_files ? spec->max_files
                                              : (uint64_t)SPARK_JAIL_FIRST_FD + spec->n_fds + ENTER_MORE_FILES;
     struct rlimit files;
@@ -256,7 +264,7 @@ static void enter_rlimits(const spark_jail_spec *spec, spark_jail_report *r)
         return;
     }
     if (!error) error = enter_limit(RLIMIT_NOFILE, n_files);
-    if (!error && !log_file) error = enter_limit(RLIMIT_FSIZE, 0);
+    if (!error && !files_grow) error = enter_limit(RLIMIT_FSIZE, 0);
     if (!error) error = enter_limit(RLIMIT_CORE, 0);
     if (!error) error = enter_limit(RLIMIT_MSGQUEUE, 0);
 #ifndef SPARK_SANITIZED /* their shadow is terabytes of addresses */
@@ -265,10 +273,14 @@ static void enter_rlimits(const spark_jail_spec *spec, spark_jail_report *r)
     if (error)
         enter_note_call(r, "rlimits", ENTER_STANDARD, "setrlimit", error);
     else
-        enter_note(r, "rlimits", ENTER_STANDARD, true, "%s", log_file ? "file size unlimited: stderr is a file" : "");
+        enter_note(r, "rlimits", ENTER_STANDARD, true, "%s",
+                   files_grow ? "file size unlimited: the cell was given a file to write" : "");
 }
 
-void spark__jail_limit_threads(const spark_jail_spec *spec) { (void)enter_limit(RLIMIT_NPROC, spec->n_threads); }
+void spark__jail_limit_threads(const spark_jail_spec *spec)
+{
+    if (spec->n_threads) (void)enter_limit(RLIMIT_NPROC, spec->n_threads);
+}
 
 /* ---- 8. The end of the warden ---- */
 
@@ -376,6 +388,7 @@ spark_status spark_jail_open_phase(const spark_jail_spec *spec, spark_err *err)
 
 spark_status spark_jail_serve_phase(const spark_jail_spec *spec, spark_err *err)
 {
+    if (!spark_jail_has_phase(spec->role, SPARK_JAIL_SERVING)) return SPARK_SUCCESS;
     if (spec->level != SPARK_JAIL_OFF) SPARK_TRY(enter_filter(spec, SPARK_JAIL_SERVING, err));
     if (spec->role == SPARK_JAIL_ENGINE && spark__malloc_guard_arm) spark__malloc_guard_arm();
     return SPARK_SUCCESS;

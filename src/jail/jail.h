@@ -1,5 +1,5 @@
 /* jail.h - what a process may do, closed by itself, step by step, and shown by trying.
- * Nouns:   a role (which cell), a phase (opening: libraries warm up, the model is read; serving: for good), a level (how
+ * Nouns:   a role (which cell: an engine, the front, or a tool: a command that reads a model, run whole as a cell), a phase (opening: libraries warm up, the model is read; serving: for good), a level (how
  *          strong), a report (what was obtained, and what was not and why); a cell, a child process behind its doors.
  * Promise: what a role may not do in a phase ends the process (SIGSYS) or fails with the errno in the table; the table in
  *          jail/rules.c is the only source of filters, of `spark jail`, of the tests and of the page in ARCHITECTURE.md.
@@ -23,7 +23,12 @@ typedef enum spark_jail_level {
     SPARK_JAIL_STRICT    /* and user, pid, net, ipc, uts, mount (empty root) namespaces */
 } spark_jail_level;
 
-typedef enum spark_jail_role { SPARK_JAIL_ENGINE, SPARK_JAIL_FRONT, SPARK_JAIL_N_ROLES } spark_jail_role;
+typedef enum spark_jail_role {
+    SPARK_JAIL_ENGINE,
+    SPARK_JAIL_FRONT,
+    SPARK_JAIL_TOOL, /* keeps stdin, stdout and stderr of its warden; has one phase: the filter of OPENING stays */
+    SPARK_JAIL_N_ROLES
+} spark_jail_role;
 typedef enum spark_jail_phase {
     SPARK_JAIL_OPENING,
     SPARK_JAIL_SERVING,
@@ -35,6 +40,7 @@ typedef enum spark_jail_phase {
 const char *spark_jail_level_name(spark_jail_level level);
 const char *spark_jail_role_name(spark_jail_role role);
 const char *spark_jail_phase_name(spark_jail_phase phase);
+bool spark_jail_has_phase(spark_jail_role role, spark_jail_phase phase);
 
 /* One means of the jail: name, whether it holds, else why not. */
 typedef struct spark_jail_means {
@@ -68,10 +74,11 @@ typedef struct spark_jail_spec {
     spark_jail_role role;
     spark_jail_level level;
     const int *
-        fds; /* [n_fds]: become descriptors 3, 4, ... of the cell; all others are closed, 0-2 are /dev/null, /dev/null, stderr.
-                     * The first is the link to the warden: descriptors may be received (recvmsg) from it alone */
+        fds; /* [n_fds]: become descriptors 3, 4, ... of the cell; all others are closed, 0-2 are /dev/null, /dev/null, stderr
+                     * (a tool: the warden's own). The first is the link to the warden: descriptors may be received (recvmsg) from it alone */
     uint32_t n_fds;
-    uint32_t n_threads; /* that the cell may have, itself included: for RLIMIT_NPROC. Where the uid is shared with other
+    uint32_t
+        n_threads; /* that the cell may have, itself included: for RLIMIT_NPROC, 0 = as the user may. Where the uid is shared with other
                           * processes (level standard, not started as root) those count too: make threads before open_phase */
     uint64_t max_memory; /* RLIMIT_AS in bytes, 0 = none */
     uint32_t
@@ -105,7 +112,7 @@ SPARK_MUST_CHECK spark_status spark_jail_enter(const spark_jail_spec *spec, spar
 /* Once all threads run, each in its own function already (a thread that is still being born makes calls that SERVING refuses):
  * RLIMIT_NPROC, and the filter of OPENING for every thread. */
 SPARK_MUST_CHECK spark_status spark_jail_open_phase(const spark_jail_spec *spec, spark_err *err);
-/* For good: the filter of SERVING. From now on, in an engine, malloc and its kin end the process with one line (at every level;
+/* For good: the filter of SERVING (a tool has none: nothing changes). From now on, in an engine, malloc and its kin end the process with one line (at every level;
  * in programs that link jail/guard.c, as the release binary does). free does nothing then, and reaches no system call. */
 SPARK_MUST_CHECK spark_status spark_jail_serve_phase(const spark_jail_spec *spec, spark_err *err);
 

@@ -7,9 +7,11 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -104,12 +106,12 @@ typedef struct started {
     cell_answer answer;
 } started;
 
-static void start(started *s, spark_jail_role role, spark_jail_level level)
+static void start_with(started *s, spark_jail_role role, spark_jail_level level, int given)
 {
     int pair[2];
     spark_err err = {0};
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-    const int fds[] = {pair[1], STDERR_FILENO};
+    const int fds[] = {pair[1], given};
     const spark_jail_spec spec = {.role = role,
                                   .level = level,
                                   .fds = fds,
@@ -125,6 +127,11 @@ static void start(started *s, spark_jail_role role, spark_jail_level level)
     s->link = pair[0];
     assert_int_equal(read(s->link, &s->answer, sizeof s->answer), sizeof s->answer);
     if (s->answer.code != SPARK_OK) fail_msg("%s", s->answer.error);
+}
+
+static void start(started *s, spark_jail_role role, spark_jail_level level)
+{
+    start_with(s, role, level, STDERR_FILENO);
 }
 
 /* Its wait status. */
@@ -202,6 +209,12 @@ static void test_a_serving_cell_that_opens_a_file_is_killed(void **state)
     each_level(is_killed);
 }
 
+static bool is_file(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 static void is_limited(spark_jail_role role, spark_jail_level level)
 {
     started s;
@@ -213,8 +226,8 @@ static void is_limited(spark_jail_role role, spark_jail_level level)
     if (level != SPARK_JAIL_OFF) {
         assert_int_equal(s.answer.max_files, CELL_FILES);
         assert_int_equal(s.answer.max_core, 0);
-        struct stat st;
-        if (fstat(STDERR_FILENO, &st) == 0 && !S_ISREG(st.st_mode)) assert_int_equal(s.answer.max_file_size, 0);
+        if (!is_file(STDERR_FILENO) && (role != SPARK_JAIL_TOOL || !is_file(STDOUT_FILENO)))
+            assert_int_equal(s.answer.max_file_size, 0);
     }
     end(&s, 'q');
 }
@@ -223,6 +236,31 @@ static void test_a_cell_has_the_limits_of_its_spec_and_no_environment(void **sta
 {
     (void)state;
     each_level(is_limited);
+}
+
+/* Only a file that is given for writing lifts the limit of what files may hold. */
+static void files_grow_if_given(spark_jail_role role, spark_jail_level level)
+{
+    char path[] = "/tmp/jail-test-XXXXXX";
+    started s;
+    if (level == SPARK_JAIL_OFF || is_file(STDERR_FILENO) || is_file(STDOUT_FILENO)) return;
+    const int writable = mkstemp(path), readable = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(writable >= 0 && readable >= 0);
+    start_with(&s, role, level, readable);
+    assert_int_equal(s.answer.max_file_size, 0);
+    end(&s, 'q');
+    start_with(&s, role, level, writable);
+    assert_int_not_equal(s.answer.max_file_size, 0);
+    end(&s, 'q');
+    close(writable);
+    close(readable);
+    unlink(path);
+}
+
+static void test_files_may_grow_only_where_one_was_given_for_writing(void **state)
+{
+    (void)state;
+    each_level(files_grow_if_given);
 }
 
 static void gets_its_descriptors(spark_jail_role role, spark_jail_level level)
@@ -347,6 +385,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_cell_serves_at_every_level_that_is_granted),
         cmocka_unit_test(test_a_serving_cell_that_opens_a_file_is_killed),
         cmocka_unit_test(test_a_cell_has_the_limits_of_its_spec_and_no_environment),
+        cmocka_unit_test(test_files_may_grow_only_where_one_was_given_for_writing),
         cmocka_unit_test(test_a_cell_gets_the_descriptors_of_its_spec_and_no_other),
         cmocka_unit_test(test_a_strict_cell_is_first_in_its_pid_namespace),
         cmocka_unit_test(test_a_cell_of_root_runs_as_a_user_of_its_own),

@@ -2,8 +2,9 @@
  * Everything that is not here ends the process. Each row names who needs it; a row that nobody needs must go.
  * The busiest calls stand first: the filter looks through the rows in this order.
  *
- * Columns: engine opening, engine serving, front opening, front serving. An engine asks for AMX (arch_prctl) when the model is opened,
- * after the first filter: the one call is let through there, so that spark_isa_has needs to know nothing of jails. */
+ * Columns: engine opening, engine serving, front opening, front serving, tool (a command, which has one phase). An engine and a tool ask
+ * for AMX (arch_prctl) when the model is opened, after the filter: the one call is let through there, so that spark_isa_has needs to know
+ * nothing of jails. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -161,87 +162,89 @@ CONDITION(getsockopt, "SO_ERROR, SO_TYPE, SO_ACCEPTCONN, SO_PEERCRED, TCP_NODELA
 #define SAN     NO
 #define SAN_ERR NO
 #endif
-#define ROLES(eo, es, fo, fs)                                                                                          \
+#define ROLES(eo, es, fo, fs, t)                                                                                       \
     {                                                                                                                  \
-        {eo, es}, { fo, fs }                                                                                           \
+        {eo, es}, {fo, fs}, { t, NO }                                                                                  \
     }
 
 static const spark_jail_rule rules[] = {
     /* Every cell, all its life */
-    {BOTH(futex, 202, 98), ROLES(YES, YES, YES, YES), &if_futex, 0, "threads wait for each other"},
-    {BOTH(read, 0, 63), ROLES(YES, YES, YES, YES), NULL, 0, "wire, model file, sockets"},
-    {BOTH(write, 1, 64), ROLES(YES, YES, YES, YES), NULL, 0, "wire, sockets, messages on stderr"},
-    {BOTH(readv, 19, 65), ROLES(YES, YES, YES, YES), NULL, 0, "wire; libevent's buffers"},
-    {BOTH(writev, 20, 66), ROLES(YES, YES, YES, YES), NULL, 0, "wire; libevent's buffers"},
-    {X86(poll, 7), ROLES(YES, YES, YES, YES), NULL, 0, "waits for the wire"},
-    {BOTH(ppoll, 271, 73), ROLES(YES, YES, YES, YES), NULL, 0, "waits for the wire"},
-    {BOTH(clock_gettime, 228, 113), ROLES(YES, YES, YES, YES), NULL, 0, "time, where the vDSO cannot tell it"},
-    {BOTH(sched_yield, 24, 124), ROLES(YES, YES, YES, YES), NULL, 0, "threads that spin"},
-    {BOTH(restart_syscall, 219, 128), ROLES(YES, YES, YES, YES), NULL, 0,
+    {BOTH(futex, 202, 98), ROLES(YES, YES, YES, YES, YES), &if_futex, 0, "threads wait for each other"},
+    {BOTH(read, 0, 63), ROLES(YES, YES, YES, YES, YES), NULL, 0, "wire, files, sockets"},
+    {BOTH(write, 1, 64), ROLES(YES, YES, YES, YES, YES), NULL, 0, "wire, sockets, results, messages on stderr"},
+    {BOTH(readv, 19, 65), ROLES(YES, YES, YES, YES, NO), NULL, 0, "wire; libevent's buffers"},
+    {BOTH(writev, 20, 66), ROLES(YES, YES, YES, YES, NO), NULL, 0, "wire; libevent's buffers"},
+    {X86(poll, 7), ROLES(YES, YES, YES, YES, NO), NULL, 0, "waits for the wire"},
+    {BOTH(ppoll, 271, 73), ROLES(YES, YES, YES, YES, NO), NULL, 0, "waits for the wire"},
+    {BOTH(clock_gettime, 228, 113), ROLES(YES, YES, YES, YES, YES), NULL, 0, "time, where the vDSO cannot tell it"},
+    {BOTH(sched_yield, 24, 124), ROLES(YES, YES, YES, YES, YES), NULL, 0, "threads that spin"},
+    {BOTH(restart_syscall, 219, 128), ROLES(YES, YES, YES, YES, YES), NULL, 0,
      "the kernel's own: a wait goes on after SIGSTOP"},
-    {BOTH(rt_sigreturn, 15, 139), ROLES(YES, YES, YES, YES), NULL, 0, "end of a signal handler"},
-    {BOTH(exit, 60, 93), ROLES(YES, YES, YES, YES), NULL, 0, "end of a thread"},
-    {BOTH(exit_group, 231, 94), ROLES(YES, YES, YES, YES), NULL, 0, "end of the process"},
+    {BOTH(rt_sigreturn, 15, 139), ROLES(YES, YES, YES, YES, YES), NULL, 0, "end of a signal handler"},
+    {BOTH(exit, 60, 93), ROLES(YES, YES, YES, YES, YES), NULL, 0, "end of a thread"},
+    {BOTH(exit_group, 231, 94), ROLES(YES, YES, YES, YES, YES), NULL, 0, "end of the process"},
 
     /* The front's service */
-    {X86(epoll_wait, 232), ROLES(NO, NO, YES, YES), NULL, 0, "libevent's loop"},
-    {BOTH(epoll_pwait, 281, 22), ROLES(NO, NO, YES, YES), NULL, 0, "libevent's loop"},
-    {BOTH(epoll_ctl, 233, 21), ROLES(NO, NO, YES, YES), NULL, 0, "libevent's loop"},
-    {BOTH(accept4, 288, 242), ROLES(NO, NO, YES, YES), NULL, 0, "clients; the listening sockets are the warden's"},
-    {BOTH(ioctl, 16, 29), ROLES(NO, NO, YES, YES), &if_ioctl, 0, "libevent asks how much there is to read"},
-    {BOTH(recvfrom, 45, 207), ROLES(NO, NO, YES, YES), NULL, 0, "looks at a connection's first bytes"},
-    {BOTH(sendto, 44, 206), ROLES(NO, NO, YES, YES), &if_unaddressed, 0, "send"},
-    {BOTH(recvmsg, 47, 212), ROLES(NO, NO, YES, YES), &if_link, 0, "engines and listeners that the warden passes"},
-    {BOTH(sendmsg, 46, 211), ROLES(NO, NO, YES, YES), NULL, 0, "replies; messages to the warden"},
-    {BOTH(shutdown, 48, 210), ROLES(NO, NO, YES, YES), NULL, 0, "ends connections"},
-    {BOTH(setsockopt, 54, 208), ROLES(NO, NO, YES, YES), &if_setsockopt, 0, "connections"},
-    {BOTH(getsockopt, 55, 209), ROLES(NO, NO, YES, YES), &if_getsockopt, 0, "connections"},
-    {BOTH(getsockname, 51, 204), ROLES(NO, NO, YES, YES), NULL, 0, "which listener"},
-    {BOTH(getpeername, 52, 205), ROLES(NO, NO, YES, YES), NULL, 0, "the client's address"},
-    {BOTH(fcntl, 72, 25), ROLES(NO, NO, YES, YES), &if_fcntl, 0, "libevent makes sockets non-blocking"},
-    {BOTH(gettimeofday, 96, 169), ROLES(NO, NO, YES, YES), NULL, 0, "libevent, where the vDSO cannot tell it"},
-    {BOTH(nanosleep, 35, 101), ROLES(NO, NO, YES, YES), NULL, 0, "waits"},
-    {BOTH(clock_nanosleep, 230, 115), ROLES(NO, NO, YES, YES), NULL, 0, "waits"},
-    {BOTH(getpid, 39, 172), ROLES(SAN, SAN, YES, YES), NULL, 0, "OpenSSL looks whether it was forked"},
+    {X86(epoll_wait, 232), ROLES(NO, NO, YES, YES, NO), NULL, 0, "libevent's loop"},
+    {BOTH(epoll_pwait, 281, 22), ROLES(NO, NO, YES, YES, NO), NULL, 0, "libevent's loop"},
+    {BOTH(epoll_ctl, 233, 21), ROLES(NO, NO, YES, YES, NO), NULL, 0, "libevent's loop"},
+    {BOTH(accept4, 288, 242), ROLES(NO, NO, YES, YES, NO), NULL, 0, "clients; the listening sockets are the warden's"},
+    {BOTH(ioctl, 16, 29), ROLES(NO, NO, YES, YES, NO), &if_ioctl, 0, "libevent asks how much there is to read"},
+    {BOTH(recvfrom, 45, 207), ROLES(NO, NO, YES, YES, NO), NULL, 0, "looks at a connection's first bytes"},
+    {BOTH(sendto, 44, 206), ROLES(NO, NO, YES, YES, NO), &if_unaddressed, 0, "send"},
+    {BOTH(recvmsg, 47, 212), ROLES(NO, NO, YES, YES, NO), &if_link, 0, "engines and listeners that the warden passes"},
+    {BOTH(sendmsg, 46, 211), ROLES(NO, NO, YES, YES, NO), NULL, 0, "replies; messages to the warden"},
+    {BOTH(shutdown, 48, 210), ROLES(NO, NO, YES, YES, NO), NULL, 0, "ends connections"},
+    {BOTH(setsockopt, 54, 208), ROLES(NO, NO, YES, YES, NO), &if_setsockopt, 0, "connections"},
+    {BOTH(getsockopt, 55, 209), ROLES(NO, NO, YES, YES, NO), &if_getsockopt, 0, "connections"},
+    {BOTH(getsockname, 51, 204), ROLES(NO, NO, YES, YES, NO), NULL, 0, "which listener"},
+    {BOTH(getpeername, 52, 205), ROLES(NO, NO, YES, YES, NO), NULL, 0, "the client's address"},
+    {BOTH(fcntl, 72, 25), ROLES(NO, NO, YES, YES, NO), &if_fcntl, 0, "libevent makes sockets non-blocking"},
+    {BOTH(gettimeofday, 96, 169), ROLES(NO, NO, YES, YES, NO), NULL, 0, "libevent, where the vDSO cannot tell it"},
+    {BOTH(nanosleep, 35, 101), ROLES(NO, NO, YES, YES, NO), NULL, 0, "waits"},
+    {BOTH(clock_nanosleep, 230, 115), ROLES(NO, NO, YES, YES, NO), NULL, 0, "waits"},
+    {BOTH(getpid, 39, 172), ROLES(SAN, SAN, YES, YES, SAN), NULL, 0, "OpenSSL looks whether it was forked"},
 
     /* Memory, files at hand: an engine's until it is ready */
-    {BOTH(close, 3, 57), ROLES(YES, SAN, YES, YES), NULL, 0, "the model file once read; connections"},
-    {BOTH(mmap, 9, 222), ROLES(YES, SAN, YES, YES), &if_mmap, 0, "memory"},
-    {BOTH(munmap, 11, 215), ROLES(YES, SAN, YES, YES), NULL, 0, "memory"},
-    {BOTH(mremap, 25, 216), ROLES(YES, SAN, YES, YES), &if_mremap, 0, "realloc of large blocks"},
-    {BOTH(brk, 12, 214), ROLES(YES, SAN, YES, YES), NULL, 0, "malloc; free as well"},
-    {BOTH(madvise, 28, 233), ROLES(YES, SAN, YES, YES), &if_madvise, 0, "huge pages; free"},
-    {BOTH(mprotect, 10, 226), ROLES(YES, SAN, YES, SAN), &if_mprotect, 0, "guard pages, thread stacks"},
-    {BOTH(mlock, 149, 228), ROLES(NO, NO, YES, NO), NULL, 0, "the TLS key"},
-    {BOTH(mlock2, 325, 284), ROLES(NO, NO, YES, NO), NULL, 0, "the TLS key (OpenSSL's secure heap)"},
-    {BOTH(getrandom, 318, 278), ROLES(YES, SAN, YES, YES), NULL, 0, "keys of hash tables; TLS"},
-    {BOTH(getrusage, 98, 165), ROLES(YES, NO, YES, YES), &if_rusage, 0, "memory and time used, for metrics"},
-    {BOTH(pread64, 17, 67), ROLES(YES, NO, NO, NO), NULL, 0, "the model file"},
-    {BOTH(lseek, 8, 62), ROLES(YES, NO, NO, NO), NULL, 0, "its size"},
-    {BOTH(fstat, 5, 80), ROLES(YES, NO, NO, NO), NULL, 0, "its kind and size"},
-    {BOTH(newfstatat, 262, 79), ROLES(ERR, SAN_ERR, ERR, NO), NULL, EACCES,
+    {BOTH(close, 3, 57), ROLES(YES, SAN, YES, YES, YES), NULL, 0, "the model file once read; connections"},
+    {BOTH(mmap, 9, 222), ROLES(YES, SAN, YES, YES, YES), &if_mmap, 0, "memory"},
+    {BOTH(munmap, 11, 215), ROLES(YES, SAN, YES, YES, YES), NULL, 0, "memory"},
+    {BOTH(mremap, 25, 216), ROLES(YES, SAN, YES, YES, YES), &if_mremap, 0, "realloc of large blocks"},
+    {BOTH(brk, 12, 214), ROLES(YES, SAN, YES, YES, YES), NULL, 0, "malloc; free as well"},
+    {BOTH(madvise, 28, 233), ROLES(YES, SAN, YES, YES, YES), &if_madvise, 0, "huge pages; free"},
+    {BOTH(mprotect, 10, 226), ROLES(YES, SAN, YES, SAN, YES), &if_mprotect, 0, "guard pages, thread stacks"},
+    {BOTH(mlock, 149, 228), ROLES(NO, NO, YES, NO, NO), NULL, 0, "the TLS key"},
+    {BOTH(mlock2, 325, 284), ROLES(NO, NO, YES, NO, NO), NULL, 0, "the TLS key (OpenSSL's secure heap)"},
+    {BOTH(getrandom, 318, 278), ROLES(YES, SAN, YES, YES, YES), NULL, 0, "keys of hash tables; TLS"},
+    {BOTH(getrusage, 98, 165), ROLES(YES, NO, YES, YES, YES), &if_rusage, 0, "memory and time used, for metrics"},
+    {BOTH(pread64, 17, 67), ROLES(YES, NO, NO, NO, YES), NULL, 0, "the model file"},
+    {BOTH(lseek, 8, 62), ROLES(YES, NO, NO, NO, YES), NULL, 0, "its size"},
+    {BOTH(fstat, 5, 80), ROLES(YES, NO, NO, NO, YES), NULL, 0, "its kind and size"},
+    {BOTH(newfstatat, 262, 79), ROLES(ERR, SAN_ERR, ERR, NO, ERR), NULL, EACCES,
      "glibc's fstat and stdio, which go on without; it could ask for any path"},
-    {BOTH(sysinfo, 99, 179), ROLES(YES, SAN, YES, YES), NULL, 0, "glibc's qsort asks how much memory there is"},
-    {BOTH(sched_getaffinity, 204, 123), ROLES(YES, SAN, YES, NO), &if_affinity, 0, "how many CPUs"},
+    {BOTH(sysinfo, 99, 179), ROLES(YES, SAN, YES, YES, YES), NULL, 0, "glibc's qsort asks how much memory there is"},
+    {BOTH(sched_getaffinity, 204, 123), ROLES(YES, SAN, YES, NO, YES), &if_affinity, 0, "how many CPUs"},
 
     /* Threads, libraries that start, the next filter */
-    {BOTH(clone, 56, 220), ROLES(YES, NO, YES, NO), &if_clone, 0, "pthread_create"},
-    {BOTH(clone3, 435, 435), ROLES(ERR, NO, ERR, NO), NULL, ENOSYS,
+    {BOTH(clone, 56, 220), ROLES(YES, NO, YES, NO, YES), &if_clone, 0, "pthread_create"},
+    {BOTH(clone3, 435, 435), ROLES(ERR, NO, ERR, NO, ERR), NULL, ENOSYS,
      "pthread_create then takes clone, whose flags can be seen"},
-    {BOTH(set_robust_list, 273, 99), ROLES(YES, NO, YES, NO), NULL, 0, "a new thread"},
-    {BOTH(rseq, 334, 293), ROLES(YES, NO, YES, NO), NULL, 0, "a new thread"},
-    {BOTH(gettid, 186, 178), ROLES(YES, SAN, YES, NO), NULL, 0, "a new thread"},
-    {BOTH(prctl, 157, 167), ROLES(YES, NO, YES, NO), &if_prctl, 0, "names of threads"},
-    {BOTH(rt_sigprocmask, 14, 135), ROLES(YES, SAN, YES, NO), NULL, 0, "a new thread"},
-    {BOTH(rt_sigaction, 13, 134), ROLES(YES, SAN, YES, NO), NULL, 0, "libevent and OpenSSL at start"},
-    {BOTH(epoll_create1, 291, 20), ROLES(NO, NO, YES, NO), NULL, 0, "libevent at start"},
-    {BOTH(eventfd2, 290, 19), ROLES(NO, NO, YES, NO), NULL, 0, "libevent at start"},
-    {BOTH(pipe2, 293, 59), ROLES(NO, NO, YES, NO), NULL, 0, "libevent at start"},
-    {BOTH(seccomp, 317, 277), ROLES(YES, NO, YES, NO), &if_seccomp, 0, "the filter of serving"},
-    {X86(arch_prctl, 158), ROLES(YES, NO, NO, NO), &if_arch_prctl, 0, "asks for AMX tiles when the model is opened"},
+    {BOTH(set_robust_list, 273, 99), ROLES(YES, NO, YES, NO, YES), NULL, 0, "a new thread"},
+    {BOTH(rseq, 334, 293), ROLES(YES, NO, YES, NO, YES), NULL, 0, "a new thread"},
+    {BOTH(gettid, 186, 178), ROLES(YES, SAN, YES, NO, YES), NULL, 0, "a new thread"},
+    {BOTH(prctl, 157, 167), ROLES(YES, NO, YES, NO, NO), &if_prctl, 0, "names of threads"},
+    {BOTH(rt_sigprocmask, 14, 135), ROLES(YES, SAN, YES, NO, YES), NULL, 0, "a new thread"},
+    {BOTH(rt_sigaction, 13, 134), ROLES(YES, SAN, YES, NO, YES), NULL, 0,
+     "libevent and OpenSSL at start; a tool that Ctrl-C stops"},
+    {BOTH(epoll_create1, 291, 20), ROLES(NO, NO, YES, NO, NO), NULL, 0, "libevent at start"},
+    {BOTH(eventfd2, 290, 19), ROLES(NO, NO, YES, NO, NO), NULL, 0, "libevent at start"},
+    {BOTH(pipe2, 293, 59), ROLES(NO, NO, YES, NO, NO), NULL, 0, "libevent at start"},
+    {BOTH(seccomp, 317, 277), ROLES(YES, NO, YES, NO, NO), &if_seccomp, 0, "the filter of serving"},
+    {X86(arch_prctl, 158), ROLES(YES, NO, NO, NO, YES), &if_arch_prctl, 0,
+     "asks for AMX tiles when the model is opened"},
 #ifdef SPARK_SANITIZED
-    {BOTH(sigaltstack, 131, 132), ROLES(YES, YES, YES, YES), NULL, 0, "sanitizers"},
-    {BOTH(openat, 257, 56), ROLES(ERR, ERR, ERR, ERR), NULL, EACCES, "sanitizers' reports"},
+    {BOTH(sigaltstack, 131, 132), ROLES(YES, YES, YES, YES, YES), NULL, 0, "sanitizers"},
+    {BOTH(openat, 257, 56), ROLES(ERR, ERR, ERR, ERR, ERR), NULL, EACCES, "sanitizers' reports"},
 #endif
 };
 
@@ -288,7 +291,15 @@ const char *spark_jail_level_name(spark_jail_level level)
     return level == SPARK_JAIL_STRICT ? "strict" : level == SPARK_JAIL_STANDARD ? "standard" : "off";
 }
 
-const char *spark_jail_role_name(spark_jail_role role) { return role == SPARK_JAIL_ENGINE ? "engine" : "front"; }
+const char *spark_jail_role_name(spark_jail_role role)
+{
+    return role == SPARK_JAIL_ENGINE ? "engine" : role == SPARK_JAIL_FRONT ? "front" : "tool";
+}
+
+bool spark_jail_has_phase(spark_jail_role role, spark_jail_phase phase)
+{
+    return role != SPARK_JAIL_TOOL || phase != SPARK_JAIL_SERVING;
+}
 
 const char *spark_jail_phase_name(spark_jail_phase phase)
 {

@@ -54,7 +54,8 @@ typedef struct start_plan {
     uint32_t n_fds;
     int exe, warden, status; /* this program; the warden's pidfd; where to say what failed */
     bool user_namespace;
-    uid_t uid; /* as seen before the fork */
+    bool keeps_stdio; /* a tool reads and writes what the command would */
+    uid_t uid;        /* as seen before the fork */
     gid_t gid;
     char *argv[4];
 } start_plan;
@@ -94,7 +95,18 @@ static void start_close_rest(const start_plan *p, int first)
     for (int fd = first; (rlim_t)fd < files.rlim_cur; fd++) (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
-/* 0, 1: /dev/null; 2 as it is; 3 ...: the spec's; then the warden's pidfd. Returns where this program is. */
+/* 0, 1: /dev/null; 2 as it is. */
+static void start_place_stdio(const start_plan *p, int above)
+{
+    const int opened = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (opened < 0) start_give_up(p, "/dev/null");
+    const int null = start_lift(p, opened, above);
+    start_put(p, null, STDIN_FILENO);
+    start_put(p, null, STDOUT_FILENO);
+    if (fcntl(STDERR_FILENO, F_GETFD) < 0) start_put(p, null, STDERR_FILENO);
+}
+
+/* 0-2; 3 ...: the spec's; then the warden's pidfd. Returns where this program is. */
 static int start_place(start_plan *p)
 {
     int lifted[SPARK_JAIL_MAX_FDS];
@@ -102,12 +114,7 @@ static int start_place(start_plan *p)
     p->status = start_lift(p, p->status, above);
     const int exe = start_lift(p, p->exe, above), warden = start_lift(p, p->warden, above);
     for (uint32_t i = 0; i < p->n_fds; i++) lifted[i] = start_lift(p, p->fds[i], above);
-    const int opened = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (opened < 0) start_give_up(p, "/dev/null");
-    const int null = start_lift(p, opened, above);
-    start_put(p, null, STDIN_FILENO);
-    start_put(p, null, STDOUT_FILENO);
-    if (fcntl(STDERR_FILENO, F_GETFD) < 0) start_put(p, null, STDERR_FILENO);
+    if (!p->keeps_stdio) start_place_stdio(p, above);
     for (uint32_t i = 0; i < p->n_fds; i++) start_put(p, lifted[i], SPARK_JAIL_FIRST_FD + (int)i);
     start_put(p, warden, above - 1);
     start_close_rest(p, above);
@@ -189,8 +196,12 @@ spark_status spark__jail_start(spark_jail_cell *out, const spark_jail_spec *spec
     snprintf(title, sizeof title, "%s", spec->name);
     snprintf(text, sizeof text, START_FORMAT, (unsigned)spec->role, (unsigned)spec->level, spec->n_fds, spec->n_threads,
              spec->max_memory, spec->max_files, (unsigned)spec->uid, (unsigned)trial);
-    start_plan plan = {
-        .fds = spec->fds, .n_fds = spec->n_fds, .uid = geteuid(), .gid = getegid(), .argv = {argv0, title, text, NULL}};
+    start_plan plan = {.fds = spec->fds,
+                       .n_fds = spec->n_fds,
+                       .keeps_stdio = spec->role == SPARK_JAIL_TOOL && !trial,
+                       .uid = geteuid(),
+                       .gid = getegid(),
+                       .argv = {argv0, title, text, NULL}};
     plan.exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     SPARK_CHECK(plan.exe >= 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot open /proc/self/exe: %s", strerror(errno));
     plan.warden = (int)syscall(SYS_pidfd_open, getpid(), 0);

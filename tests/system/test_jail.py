@@ -47,6 +47,7 @@ class Jail(Folder):
         for role in 'engine', 'front':
             with self.subTest(role):
                 self.check_role(result, role)
+        self.check_tool(result)
         return result
 
     def check_role(self, result, role):
@@ -57,6 +58,20 @@ class Jail(Folder):
             self.assertNotEqual(opening[act]['verdict'], 'allowed', act)
         needed = [t for t in serving.values() if t['control']]
         self.assertGreaterEqual(len(needed), 4)  # a cell that can do nothing would pass all the rest
+        self.assertTrue(all(t['verdict'] == 'allowed' for t in needed))
+
+    def check_tool(self, result):
+        """A command in a cell: one phase, in which only memory, threads and the descriptors at hand are left."""
+        phases = {t['phase'] for t in result['trials'] if t['role'] == 'tool'}
+        self.assertEqual(phases, {'entered', 'opening'})
+        tool = {t['act']: t for t in result['trials'] if t['role'] == 'tool' and t['phase'] == 'opening'}
+        for act in ALWAYS_FATAL:
+            if act == 'fork by clone3':
+                self.assertEqual(tool[act]['by'], 'ENOSYS')  # threads are made by clone, whose flags can be seen
+            else:
+                self.assertEqual((tool[act]['verdict'], tool[act]['by']), ('killed', 'SIGSYS'), act)
+        needed = [t for t in tool.values() if t['control']]
+        self.assertGreaterEqual(len(needed), 4)
         self.assertTrue(all(t['verdict'] == 'allowed' for t in needed))
 
     def check_level(self, result, strict):
