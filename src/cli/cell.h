@@ -25,9 +25,9 @@
 typedef struct cli_file {
     cli_file_kind kind;
     char *path;
-    bool exists; /* there was something of that name */
-    int fd;      /* -1: it could not be opened */
-    int error;   /* then why */
+    bool exists;  /* there was something of that name */
+    int fd;       /* -1: it could not be opened */
+    int error;    /* then why */
     FILE *stream; /* of fd, made when first needed, or before the door; not of a model's files */
     bool created; /* an output that was not there before */
 } cli_file;
@@ -51,7 +51,8 @@ enum { CELL_LINK = SPARK_JAIL_FIRST_FD, CELL_WHY = 256 }; /* behind REFUSED: so 
 
 /* What the warden says first: a length (uint32_t), then texts, each with its NUL: how many arguments, the arguments; the variables; how many files,
  * and for each "kind exists error" and its path. Then, for each line asked for, its length + 1 (uint32_t, 0 = the end) and its bytes. */
-extern const char *const cell_variables[]; /* that a command heeds; sent as "=value", or "" if not set. NULL at the end */
+extern const char
+    *const cell_variables[]; /* that a command heeds; sent as "=value", or "" if not set. NULL at the end */
 
 /* Signals that the warden passes on, 0 at the end. The cell ignores the plain ones, which a terminal sends to both. */
 extern const int cell_signals[];

@@ -49,7 +49,8 @@ static uint32_t files_count(const char *path)
     enum { TAIL = sizeof "-of-00003.gguf" - 1 };
     const size_t len = strlen(path);
     const char *tail = len > TAIL ? path + len - TAIL : "";
-    if (strncmp(tail, "-of-", 4) != 0 || strcmp(tail + 9, ".gguf") != 0 || strspn(tail + 4, "0123456789") != 5) return 1;
+    if (strncmp(tail, "-of-", 4) != 0 || strcmp(tail + 9, ".gguf") != 0 || strspn(tail + 4, "0123456789") != 5)
+        return 1;
     return (uint32_t)strtoul(tail + 4, NULL, 10);
 }
 

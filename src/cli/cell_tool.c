@@ -198,7 +198,8 @@ static int tool_run(const cli_command *c, int argc, char **argv)
     static cli_args args; /* large, and needed once */
     const char word = CELL_READY;
     if (c->defaults) c->defaults();
-    if (!c->files || cli_parse(c, argc, argv, &args) != CLI_OK) return CLI_USAGE; /* the warden has parsed them before */
+    if (!c->files || cli_parse(c, argc, argv, &args) != CLI_OK)
+        return CLI_USAGE; /* the warden has parsed them before */
     if (!cell_write(CELL_LINK, &word, 1)) return CLI_FAILED;
     const int code = c->run(&args), flushed = cli_flush();
     return code != CLI_OK ? code : flushed;

@@ -213,13 +213,16 @@ static int warden_judge(const warden_state *w, int status)
 {
     const char *clear = cli_is_terminal(STDERR_FILENO) ? "\r\033[K" : ""; /* a progress bar may stand there */
     if (w->broke_rules)
-        fprintf(stderr, "%sspark: %s: the cell broke the rules of its link and was ended; do not trust this model\n", clear, w->c->name);
+        fprintf(stderr, "%sspark: %s: the cell broke the rules of its link and was ended; do not trust this model\n",
+                clear, w->c->name);
     else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
-        fprintf(stderr, "%sspark: %s: the cell made a system call that it may not make, and was ended (SIGSYS); do not trust this model\n", clear,
-                w->c->name);
+        fprintf(stderr,
+                "%sspark: %s: the cell made a system call that it may not make, and was ended (SIGSYS); do not trust "
+                "this model\n",
+                clear, w->c->name);
     else if (WIFSIGNALED(status))
-        fprintf(stderr, "%sspark: %s: the cell that reads the model was ended by signal %d (SIG%s)\n", clear, w->c->name,
-                WTERMSIG(status), sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "?");
+        fprintf(stderr, "%sspark: %s: the cell that reads the model was ended by signal %d (SIG%s)\n", clear,
+                w->c->name, WTERMSIG(status), sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "?");
     return w->broke_rules || WIFSIGNALED(status) ? CLI_FAILED : WEXITSTATUS(status);
 }
 

@@ -400,7 +400,9 @@ static void pass_give_prompts(spark_engine *e, engine_mix *m, bool decodes)
         if (!r || room == 0) return;
         spark__cache_adopt(e, r);
         const uint32_t length = spark_kv_length(e->kv, r->seq), left = r->n - length;
-        const uint32_t fit = timed ? spark__cost_rows(&e->cost, m, length, spark__cost_target(&e->cost, m, e->options.itl_target_us)) : room;
+        const uint32_t fit = timed ? spark__cost_rows(&e->cost, m, length,
+                                                      spark__cost_target(&e->cost, m, e->options.itl_target_us))
+                                   : room;
         if (fit == 0) return;
         if (fit < room) room = fit;
         pass_give(e, r, left < room ? left : room);

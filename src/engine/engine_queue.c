@@ -315,7 +315,8 @@ static double queue_row_ns(const spark_engine *e)
     }
     uint32_t rows = n_batch - m.n_decode;
     if (m.n_decode && e->options.itl_target_us) {
-        const uint32_t fit = spark__cost_rows(&e->cost, &m, 0, spark__cost_target(&e->cost, &m, e->options.itl_target_us));
+        const uint32_t fit = spark__cost_rows(&e->cost, &m, 0,
+                                              spark__cost_target(&e->cost, &m, e->options.itl_target_us));
         if (fit < rows) rows = fit;
     }
     if (rows == 0) rows = 1;

@@ -62,14 +62,11 @@ static void test_a_configuration_comes_back_as_it_went(void **state)
 static void test_a_configuration_out_of_range_is_refused_by_name(void **state)
 {
     (void)state;
-    static const char *const bad[][2] = {{"\"n_threads\":2", "\"n_threads\":0"},
-                                         {"\"n_threads\":2", "\"n_threads\":257"},
-                                         {"\"n_threads\":2", "\"n_threads\":\"2\""},
-                                         {"\"n_links\":0", "\"n_links\":9"},
-                                         {"\"n_files\":0", "\"n_files\":-1"},
-                                         {"\"kv\":0", "\"kv\":3"},
-                                         {"\"prefix_cache\":1", "\"prefix_cache\":2"},
-                                         {"\"name\":\"\"", "\"nome\":\"\""}};
+    static const char *const bad[][2] = {
+        {"\"n_threads\":2", "\"n_threads\":0"},       {"\"n_threads\":2", "\"n_threads\":257"},
+        {"\"n_threads\":2", "\"n_threads\":\"2\""},   {"\"n_links\":0", "\"n_links\":9"},
+        {"\"n_files\":0", "\"n_files\":-1"},          {"\"kv\":0", "\"kv\":3"},
+        {"\"prefix_cache\":1", "\"prefix_cache\":2"}, {"\"name\":\"\"", "\"nome\":\"\""}};
     cell_config c;
     cell_config_defaults(&c);
     c.n_threads = 2;
@@ -130,7 +127,14 @@ static void test_messages_carry_text_and_descriptors(void **state)
     assert_ok(control_pair(pair, &err));
     assert_ok(control_receive(pair[1], buf, &m, &has, &closed, &err));
     assert_false(has || closed);
-    assert_ok(control_send(pair[0], &(control_message){.kind = CONTROL_MODEL, .arg = 7, .value = 1ull << 40, .text = {(const uint8_t *)large, sizeof large}, .fds = {fd, fd}, .n_fds = 2}, &err));
+    assert_ok(control_send(pair[0],
+                           &(control_message){.kind = CONTROL_MODEL,
+                                              .arg = 7,
+                                              .value = 1ull << 40,
+                                              .text = {(const uint8_t *)large, sizeof large},
+                                              .fds = {fd, fd},
+                                              .n_fds = 2},
+                           &err));
     assert_ok(control_receive(pair[1], buf, &m, &has, &closed, &err));
     assert_true(has);
     assert_int_equal(m.kind, CONTROL_MODEL);
@@ -258,7 +262,8 @@ static void test_a_split_model_is_opened_whole_or_not_at_all(void **state)
         assert_int_equal(text[0], '1' + (int)i);
         close(fds[i]);
     }
-    assert_ok(spark_model_files_open(path_of("m-00002-of-00003.gguf"), fds, 4, &n, &err)); /* alone: the cell will refuse it */
+    assert_ok(spark_model_files_open(path_of("m-00002-of-00003.gguf"), fds, 4, &n,
+                                     &err)); /* alone: the cell will refuse it */
     assert_int_equal(n, 1);
     close(fds[0]);
 }
@@ -291,7 +296,8 @@ static int make_folder(void **state)
 static int remove_folder(void **state)
 {
     (void)state;
-    static const char *const names[] = {"f", "s", "k", "n", "m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf"};
+    static const char *const names[] = {
+        "f", "s", "k", "n", "m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf"};
     for (size_t i = 0; i < SPARK_COUNT(names); i++) unlink(path_of(names[i]));
     return rmdir(folder);
 }

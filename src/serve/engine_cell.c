@@ -69,8 +69,9 @@ static spark_status cell_start(engine_cell *c, const spark_jail_spec *spec, spar
     }
     c->links[CELL_WARDEN].fd = CELL_FIRST_FD;
     SPARK_TRY(cell_await_config(c, err));
-    SPARK_CHECK(spec->n_fds == 1 + c->config.n_links + c->config.n_files + c->config.has_public, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
-                "%u descriptors, but %u links and %u files", spec->n_fds, c->config.n_links, c->config.n_files);
+    SPARK_CHECK(spec->n_fds == 1 + c->config.n_links + c->config.n_files + c->config.has_public, err, SPARK_E_ARGUMENT,
+                SPARK_ERR_NOWHERE, "%u descriptors, but %u links and %u files", spec->n_fds, c->config.n_links,
+                c->config.n_files);
     SPARK_TRY(spark_pool_create(&c->pool, c->config.n_threads, err));
     (void)spark_isa_best();  /* asks Linux for AMX where there is some */
     api_text_prepare_cell(); /* from here on JSON lives in scratch */
@@ -222,7 +223,8 @@ static spark_status cell_load(engine_cell *c, spark_err *err)
     SPARK_TRY(spark_engine_create(&c->engine, &parts, &p.engine, err));
     SPARK_TRY(spark_pages_alloc(&pages, p.scratch, "text of requests", err));
     SPARK_TRY(spark_arena_create_within(&c->scratch, pages.ptr, p.scratch, err));
-    if (c->config.has_public) SPARK_TRY(cell_read_public(c, CELL_FIRST_FD + 1 + (int)(c->config.n_links + c->config.n_files), err));
+    if (c->config.has_public)
+        SPARK_TRY(cell_read_public(c, CELL_FIRST_FD + 1 + (int)(c->config.n_links + c->config.n_files), err));
     return cell_make_ready(c, &p, err);
 }
 

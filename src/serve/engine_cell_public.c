@@ -22,7 +22,8 @@ static spark_status public_read(engine_cell *c, int fd, spark_bytes *out, spark_
     size_t n = 0;
     SPARK_TRY(SPARK_NEW(c->scratch, PUBLIC_MAX, &text, err));
     for (ssize_t got = 1; got > 0; n += got > 0 ? (size_t)got : 0) got = read(fd, text + n, PUBLIC_MAX - n);
-    SPARK_CHECK(n < PUBLIC_MAX, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "public_prefix: the file has %d bytes or more", PUBLIC_MAX);
+    SPARK_CHECK(n < PUBLIC_MAX, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "public_prefix: the file has %d bytes or more",
+                PUBLIC_MAX);
     while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == '\r')) n--; /* an editor's, not the prompt's */
     SPARK_CHECK(n > 0, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "public_prefix: the file is empty");
     *out = (spark_bytes){text, n};
@@ -33,8 +34,8 @@ static spark_status public_read(engine_cell *c, int fd, spark_bytes *out, spark_
 static spark_status public_chat(engine_cell *c, spark_bytes system, const char *user, spark_ids *ids, spark_err *err)
 {
     spark_json_heap_use(c->scratch);
-    json_t *vars = json_pack("{s:[{s:s, s:s%}, {s:s, s:s}]}", "messages", "role", "system", "content", (const char *)system.ptr,
-                             system.len, "role", "user", "content", user);
+    json_t *vars = json_pack("{s:[{s:s, s:s%}, {s:s, s:s}]}", "messages", "role", "system", "content",
+                             (const char *)system.ptr, system.len, "role", "user", "content", user);
     const char *text = vars ? json_dumps(vars, JSON_COMPACT) : NULL;
     spark_json_heap_use(NULL);
     SPARK_CHECK(text, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE, "public_prefix: the file is no UTF-8");

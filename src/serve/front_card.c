@@ -41,7 +41,7 @@ static spark_status card_read(api_card *c, const json_t *o, spark_arena *a, spar
     CARD_U32(n_layers)
     CARD_U32(n_slots)
 #undef CARD_U32
-        if (json_object_get(o, "chat_template")) SPARK_TRY(card_text(o, "chat_template", a, &c->chat_template, err));
+    if (json_object_get(o, "chat_template")) SPARK_TRY(card_text(o, "chat_template", a, &c->chat_template, err));
     return SPARK_SUCCESS;
 }
 

@@ -65,8 +65,7 @@ static void test_every_line_of_a_key_is_read(void **state)
         "# keys\n" HEAD "[key abcdefghij]\nname = \"ward, 7\"\nhash = " HEX64
         "\ncreated = 2026-11-21T18:48:14Z\nexpires = 2027-01-31\nrevoked = 2026-12-01T00:00:00Z\nmodels = a, \"b, c\"\n"
         "routes = models, generate\nrequests_per_minute = 60\ntokens_per_minute = 50000000\nmax_context = 8192\n"
-        "max_parallel = 4\npriority = -5\ntenant = wards\nmetrics = yes\nadmin = no\n" KEY(
-            "2222222222"));
+        "max_parallel = 4\npriority = -5\ntenant = wards\nmetrics = yes\nadmin = no\n" KEY("2222222222"));
     assert_int_equal(spark_keys_count(k), 2);
     const spark_key *a = spark_keys_at(k, 0), *b = spark_keys_at(k, 1);
     assert_string_equal(a->name, "ward, 7");

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -211,10 +212,15 @@ static void warden_front_ended(warden *w)
     close(w->control);
     close(w->front.pidfd);
     w->control = -1;
+    const bool was_up = w->front_up;
     w->front_alive = w->front_up = false;
     if (w->draining) {
         w->drained = true;
         return;
+    }
+    if (!w->announced && !was_up) { /* it could not start; why, it has said itself */
+        w->exit_code = WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1;
+        w->stop = true;
     }
     char how[WARDEN_STATUS_TEXT];
     spark_log_event(w->log, SPARK_LOG_ERROR, "front_ended", NULL, warden_status_text(status, how));
@@ -402,6 +408,21 @@ static void warden_end(warden *w)
     free(w->jail_json);
 }
 
+/* As many connections as the system grants descriptors for: told, if they are fewer than asked for. */
+static void warden_fit_connections(warden *w)
+{
+    struct rlimit files;
+    spark_config *c = w->config;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_max >= (uint64_t)c->max_connections + WARDEN_FRONT_FILES)
+        return;
+    c->max_connections = files.rlim_max > 2 * WARDEN_FRONT_FILES ? (uint32_t)files.rlim_max - WARDEN_FRONT_FILES
+                                                                 : WARDEN_FRONT_FILES;
+    c->origin[SPARK_SET_max_connections].source = SPARK_FROM_FLAG; /* the front is told what holds */
+    spark_log_say(w->log, SPARK_LOG_WARN, "max_connections",
+                  "%u connections, since the system allows %llu descriptors (ulimit -Hn)", c->max_connections,
+                  (unsigned long long)files.rlim_max);
+}
+
 static spark_status warden_open_log(warden *w, spark_err *err)
 {
     spark_config *c = w->config;
@@ -448,6 +469,7 @@ spark_status spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(
     SPARK_TRY(warden_check_jail(w, err));
     SPARK_CHECK(signals >= 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot take signals: %s", strerror(errno));
     SPARK_TRY(warden_open_log(w, err));
+    warden_fit_connections(w);
     SPARK_TRY(warden_listen(w, err));
     while (!warden_done(w)) {
         warden_start_wanted(w);

@@ -39,7 +39,7 @@ spark_status warden_start_front(warden *w, spark_err *err)
                                   .fds = &pair[1],
                                   .n_fds = 1,
                                   .n_threads = 1,
-                                  .max_files = w->config->max_connections + 256,
+                                  .max_files = w->config->max_connections + WARDEN_FRONT_FILES,
                                   .uid = spark_jail_uid(w->cells_started++),
                                   .name = "front"};
     const spark_status s = spark_jail_start(&w->front, &spec, err);

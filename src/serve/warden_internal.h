@@ -16,6 +16,7 @@ enum {
     WARDEN_BACKOFF_MS = 100,
     WARDEN_BACKOFF_MAX_MS = 30000,
     WARDEN_HEALTHY_MS = 60000,     /* who ran so long starts again at once */
+    WARDEN_FRONT_FILES = 256,      /* descriptors of the front beside its connections */
     WARDEN_FRONT_BYTES = 64 << 20, /* of the budget, for front and warden: connections come on top of its 30 MB */
     WARDEN_TLS_ON = 0,             /* choice of the setting `tls` */
     WARDEN_LOAD_AT_START = 0,      /* choice of the setting `load` */
