@@ -365,8 +365,16 @@ static void pass_give(spark_engine *e, engine_request *r, uint32_t n)
 
 static bool pass_may_ask(const engine_request *r) { return !r->held && !r->asked; }
 
-/* A row for everyone who needs just one, by rank. */
-static void pass_give_decode(spark_engine *e, engine_mix *m, bool *decodes)
+/* Whether a stream is waited for: without a target of its own, one that has just begun gives way, so that many who come at
+ * once see their first tokens soon. */
+static bool pass_is_settled(const spark_engine *e, const engine_request *r)
+{
+    if (!engine_decodes(r)) return false;
+    return e->options.itl_target_us != SPARK_ITL_AUTO || engine_now(e) - r->first_ns >= ENGINE_SETTLED_NS;
+}
+
+/* A row for everyone who needs just one, by rank. *bound: prompts must not slow them down beyond the target. */
+static void pass_give_decode(spark_engine *e, engine_mix *m, bool *bound)
 {
     for (uint32_t i = 0; i < e->n_running; i++) {
         engine_request *r = &e->requests[e->running[i]];
@@ -375,7 +383,7 @@ static void pass_give_decode(spark_engine *e, engine_mix *m, bool *decodes)
         pass_give(e, r, 1);
         m->n_decode += r->n_rows;
         m->decode_depth += r->n_rows ? r->n : 0;
-        *decodes |= engine_decodes(r);
+        *bound |= pass_is_settled(e, r);
         if (e->n_running != before) i = UINT32_MAX; /* who gave pages has left the list: once more from its beginning */
     }
 }
@@ -391,9 +399,9 @@ static engine_request *pass_next_prompt(const spark_engine *e)
 }
 
 /* The rest of the pass: prompts in fair order, as many rows as the time allows. */
-static void pass_give_prompts(spark_engine *e, engine_mix *m, bool decodes)
+static void pass_give_prompts(spark_engine *e, engine_mix *m, bool bound)
 {
-    const bool timed = decodes && e->options.itl_target_us != 0;
+    const bool timed = bound && e->options.itl_target_us != 0;
     for (;;) {
         engine_request *r = pass_next_prompt(e);
         uint32_t room = e->options.n_batch - m->n_decode - m->n_prompt;
@@ -415,11 +423,11 @@ static void pass_give_prompts(spark_engine *e, engine_mix *m, bool decodes)
 static engine_mix pass_give_all(spark_engine *e)
 {
     engine_mix m = {0};
-    bool decodes = false;
+    bool bound = false;
     e->n_order = 0;
     for (uint32_t i = 0; i < e->n_running; i++) e->requests[e->running[i]].asked = false;
-    pass_give_decode(e, &m, &decodes);
-    pass_give_prompts(e, &m, decodes);
+    pass_give_decode(e, &m, &bound);
+    pass_give_prompts(e, &m, bound);
     return m;
 }
 

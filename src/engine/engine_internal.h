@@ -215,6 +215,8 @@ void spark__cache_leave(spark_engine *e, const engine_request *r);
 /* Frees the page that was used longest ago; false: there is none. */
 bool spark__cache_evict(spark_engine *e);
 
+enum { ENGINE_SETTLED_NS = 1000000000 }; /* a stream that has decoded for so long is settled */
+
 /* ---- engine_cost.c: how long a pass takes ---- */
 double spark__cost_of(const engine_cost *c, const engine_mix *m);
 /* What a pass with these decoding requests may take, in ns. */
