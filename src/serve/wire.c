@@ -313,7 +313,7 @@ spark_status spark_wire_put(spark_wire *w, spark_wire_type type, uint64_t stream
 {
     const size_t len = head.len + tail.len, whole = SPARK_WIRE_HEAD + len;
     bool crossed = false;
-    SPARK_CHECK(len <= spark_wire_room(w), err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "the link is busy");
+    SPARK_CHECK(whole <= w->out_cap - spark_wire_pending(w), err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "the link is busy");
     if (w->out_cap - w->out_end < whole) {
         memmove(w->out, w->out + w->out_begin, spark_wire_pending(w));
         w->out_end -= w->out_begin;

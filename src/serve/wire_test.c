@@ -350,6 +350,32 @@ static void test_a_full_line_refuses_and_loses_nothing(void **state)
     teardown(&p);
 }
 
+/* A frame without a payload has a head still. */
+static void test_a_full_line_has_no_room_for_an_empty_frame(void **state)
+{
+    (void)state;
+    spark_err err;
+    for (size_t left = 0; left <= SPARK_WIRE_HEAD; left++) {
+        pair p;
+        setup(&p, false);
+        make_ready(&p);
+        const uint64_t s = open_stream(&p);
+        while (spark_wire_room(p.client) > 100 + 2 * SPARK_WIRE_HEAD) {
+            uint64_t filler = 0;
+            const size_t room = spark_wire_room(p.client) - 2 * SPARK_WIRE_HEAD - 100;
+            assert_ok(spark_wire_open(p.client, &filler, &err));
+            put(p.client, SPARK_WIRE_ASK, filler, room < 8 ? 8 : room < SPARK_WIRE_ASK_MAX ? room : SPARK_WIRE_ASK_MAX);
+        }
+        const size_t room = spark_wire_room(p.client);
+        uint64_t last = 0;
+        assert_ok(spark_wire_open(p.client, &last, &err));
+        put(p.client, SPARK_WIRE_ASK, last, room - left);
+        assert_code(spark_wire_put(p.client, SPARK_WIRE_CANCEL, s, zeros(0), (spark_bytes){0}, &err),
+                    left < SPARK_WIRE_HEAD ? SPARK_E_LIMIT : SPARK_OK);
+        teardown(&p);
+    }
+}
+
 static void test_all_streams_in_use_is_an_error_of_its_own(void **state)
 {
     (void)state;
@@ -472,6 +498,7 @@ int main(void)
         cmocka_unit_test(test_credit_is_counted_on_both_ends),
         cmocka_unit_test(test_one_answer_of_data_and_no_more),
         cmocka_unit_test(test_a_full_line_refuses_and_loses_nothing),
+        cmocka_unit_test(test_a_full_line_has_no_room_for_an_empty_frame),
         cmocka_unit_test(test_all_streams_in_use_is_an_error_of_its_own),
         cmocka_unit_test(test_pieces_come_back_as_they_went),
         cmocka_unit_test(test_a_piece_of_the_largest_parts_fits_its_frame),
