@@ -49,7 +49,7 @@ void cli_files_make_streams(void);
 enum { CELL_READY = 'r', CELL_REFUSED = 'x', CELL_LINE = '>', CELL_MORE = '.' };
 enum { CELL_LINK = SPARK_JAIL_FIRST_FD, CELL_WHY = 256 }; /* behind REFUSED: so many bytes, NUL at the end */
 
-/* What the warden says first: a length (uint32_t), then texts, each with its NUL: how many arguments, the arguments; the variables; how many files,
+/* What the warden says first: a length (uint32_t), then texts, each with its NUL: the variables; how many arguments, and these; how many files,
  * and for each "kind exists error" and its path. Then, for each line asked for, its length + 1 (uint32_t, 0 = the end) and its bytes. */
 extern const char
     *const cell_variables[]; /* that a command heeds; sent as "=value", or "" if not set. NULL at the end */

@@ -112,7 +112,7 @@ char *cli_read_line(bool more)
 /* ---- Start ---- */
 
 typedef struct tool_texts {
-    const char *at, *end;
+    char *at, *end;
 } tool_texts;
 
 /* What the warden sent, as it sent it: this is its own program. */
@@ -127,19 +127,19 @@ static bool tool_receive(tool_texts *t)
     return true;
 }
 
-static const char *tool_next(tool_texts *t)
+static char *tool_next(tool_texts *t)
 {
-    const char *text = t->at;
+    char *text = t->at;
     if (t->at < t->end) t->at += strlen(t->at) + 1;
     return text;
 }
 
 static int tool_take_arguments(tool_texts *t, char ***argv)
 {
-    const int n = atoi(tool_next(t)); /* NOLINT(cert-err34-c): the warden's own */
+    const int n = (int)strtol(tool_next(t), NULL, 10);
     *argv = calloc((size_t)n + 1, sizeof **argv);
     if (!*argv) exit(cli_no_memory("command line"));
-    for (int i = 0; i < n; i++) (*argv)[i] = (char *)(uintptr_t)tool_next(t);
+    for (int i = 0; i < n; i++) (*argv)[i] = tool_next(t);
     return n;
 }
 
@@ -157,7 +157,7 @@ static void tool_take_files(tool_texts *t)
     const unsigned long n = strtoul(tool_next(t), NULL, 10);
     int fd = CELL_LINK;
     for (unsigned long i = 0; i < n; i++) {
-        char *at = (char *)(uintptr_t)tool_next(t);
+        char *at = tool_next(t);
         const cli_file_kind kind = (cli_file_kind)strtoul(at, &at, 10);
         const bool exists = strtoul(at, &at, 10) != 0;
         const int error = (int)strtol(at, &at, 10);
@@ -207,7 +207,7 @@ static int tool_run(const cli_command *c, int argc, char **argv)
 
 int cli_tool_main(const spark_jail_spec *spec)
 {
-    tool_texts texts;
+    static tool_texts texts; /* arguments point into it, to the end */
     char **argv = NULL;
     spark_err err = {0};
     tool_is_cell = true;
@@ -218,8 +218,13 @@ int cli_tool_main(const spark_jail_spec *spec)
     tool_settle_terminals();
     tool_settle_signals();
     tool_warm_up();
-    if (!spark_ok(tool_close_doors(spec, &err))) return tool_refuse(&err);
-    const cli_command *c = argc > 0 ? cli_find_command(argv[0]) : NULL;
     api_files_opener(cli_model_descriptor);
-    return c ? tool_run(c, argc - 1, argv + 1) : CLI_USAGE;
+    const cli_command *c = argc > 0 ? cli_find_command(argv[0]) : NULL;
+    int code = CLI_USAGE;
+    if (!spark_ok(tool_close_doors(spec, &err)))
+        code = tool_refuse(&err);
+    else if (c)
+        code = tool_run(c, argc - 1, argv + 1);
+    free(argv);
+    return code;
 }

@@ -1,5 +1,6 @@
 /* cmd_chat.c - spark chat: a conversation in turns. What was computed stays: only the new part of each turn is fed.
  * At a terminal the warden edits lines (cell_line.c). */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -108,6 +109,7 @@ static void chat_answer(chat_state *c)
         s = c->template ? spark_session_sync(c->s, t.ids, t.n, &err) : spark_session_feed(c->s, t.ids, t.n, &err);
     if (s.code == SPARK_OK) s = spark_session_generate(c->s, &chat_gen.options, &result, &err);
     cli_interrupt_cancels(NULL);
+    if (c->terminal) cli_catch(SIGINT, SIG_IGN); /* Ctrl-C is the prompt's, that comes now, or an answer's */
     spark_tokens_free(&t);
     if (c->answer.len && (c->terminal || c->answer.ptr[c->answer.len - 1] != '\n')) cli_write("\n", 1);
     (void)cli_flush();

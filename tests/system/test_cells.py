@@ -1,5 +1,5 @@
 """Commands that read a model run in a cell: its doors, its descriptors, signals, crashes, levels of the jail, files that are written."""
-import json, os, pathlib, pty, re, select, shutil, signal, subprocess, time, unittest
+import ctypes, json, os, pathlib, pty, re, select, shutil, signal, subprocess, time, unittest
 
 from gguf_edit import split
 from support import ROOT, SPARK, Folder, is_one_error_line, spark, spark_json
@@ -8,7 +8,10 @@ MODEL = ROOT / 'tools/demo-model/demo-model.gguf'
 SYNTHETIC = os.environ.get('SPARK_SYNTHETIC') or str(pathlib.Path(SPARK).resolve().parent / 'tools/synthetic-model/synthetic-model')
 USER = '12345'
 AS_USER = ['setpriv', '--reuid', USER, '--regid', USER, '--clear-groups', '--']
-WITHOUT_NAMESPACES = ['unshare', '--user', '--map-root-user', 'sh', '-c', 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"', 'sh']
+NO_MORE = ['unshare', '--user', '--map-root-user', 'sh', '-c', 'echo 0 > /proc/sys/user/$0 && exec "$@"']
+WITHOUT_NETWORKS = [*NO_MORE, 'max_net_namespaces']
+WITHOUT_NAMESPACES = [*NO_MORE, 'max_user_namespaces']
+WITHOUT_PROC = ['unshare', '--mount', 'sh', '-c', 'umount -l /proc && exec "$@"', 'sh']
 
 
 def can(*command):
@@ -118,6 +121,35 @@ class Doors(Waiting):
         self.assertEqual(self.end(p, b'hello')[0], 0)
 
 
+class Chat(Waiting):
+    def talk(self, *options):
+        """One command and the end, at a terminal; the screen and the exit code."""
+        pid, fd = pty.fork()
+        if pid == 0:
+            os.environ['TERM'] = 'xterm'
+            os.execv(SPARK, [SPARK, 'chat', *options])
+        screen = b''
+        try:
+            for wait, keys in (rb'> $', b'/help\r'), (rb'/retry[^>]*> $', b'\x04'):
+                while not re.search(wait, screen):
+                    self.assertTrue(select.select([fd], [], [], 20)[0], screen)
+                    screen += os.read(fd, 65536)
+                time.sleep(0.4)  # the editor takes over the terminal just after its prompt
+                os.write(fd, keys)
+            while True:
+                screen += os.read(fd, 65536)
+        except OSError:
+            pass
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os.close(fd)
+        return code, screen
+
+    def test_lines_are_edited_the_same_with_and_without_a_cell(self):
+        standard, off = self.talk('--jail', 'standard'), self.talk('--jail', 'off')
+        self.assertEqual(standard[0], 0)
+        self.assertEqual(standard, off)
+
+
 class SameBytes(Folder):
     def test_answers_and_refusals_are_those_without_a_jail(self):
         (self.dir / 'text').write_text('Once upon a time there was a dog. ' * 20)
@@ -210,6 +242,26 @@ class Crashes(Waiting):
         self.assertTrue(is_one_error_line(err) and 'system call' in err, err)
 
 
+class Hostile(Waiting):
+    """A cell that was taken over has its link, and may say what it likes."""
+
+    def say(self, cell, data):
+        libc = ctypes.CDLL(None, use_errno=True)
+        fd = libc.syscall(438, os.pidfd_open(cell), 3, 0)  # pidfd_getfd: as if the cell itself wrote
+        if fd < 0:
+            self.skipTest(f'no descriptor of the cell: {os.strerror(ctypes.get_errno())}')
+        os.write(fd, data)
+        os.close(fd)
+
+    def test_what_breaks_the_rules_of_the_link_ends_the_cell(self):
+        for data in b'r', b'x', b'>', b'.', b'\0', b'\xff' * 1000:
+            p = self.begin('chat', '-n', 1)
+            self.say(self.cell_of(p), data)
+            code, out, err = self.end(p)
+            self.assertEqual((code, out), (1, b''), data)
+            self.assertTrue('broke the rules' in err.splitlines()[-1], err)
+
+
 class Signals(Waiting):
     def test_a_signal_that_nobody_handles_ends_the_command_by_that_signal(self):
         for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
@@ -295,14 +347,31 @@ class Levels(Folder):
         code, out, err = self.answer(wrapper, 'run', 'Once', '-n', 5, '--temp', 0)
         self.assertEqual((code, out), (0, want), err)
         self.assertTrue(is_one_error_line(err) and 'not strict' in err and 'standard' in err, err)
+        why = err
         self.assertEqual(self.answer(wrapper, 'run', 'Once', '-n', 5, '--temp', 0, '--jail', 'standard'), (0, want, ''))
         self.assertEqual(self.answer(wrapper, 'run', 'Once', '-n', 5, '--temp', 0, '--jail', 'off'), (0, want, ''))
         code, out, err = self.answer(wrapper, 'run', 'Once', '-n', 5, '--temp', 0, '--jail', 'strict')
         self.assertEqual((code, out), (3, b''))
         self.assertTrue(is_one_error_line(err) and 'strict' in err, err)
+        return why
 
     def test_without_user_namespaces_it_says_so_and_strict_is_refused(self):
         self.check_standard(WITHOUT_NAMESPACES if NAMESPACES else [])
+
+    @needs_namespaces
+    def test_what_the_cell_itself_cannot_have_is_told_as_well(self):
+        self.assertIn('network namespace', self.check_standard(WITHOUT_NETWORKS))
+
+    @unittest.skipUnless(os.geteuid() == 0 and can(*WITHOUT_PROC), 'cannot take /proc away')
+    def test_where_no_level_is_granted_it_says_so_and_any_level_is_refused(self):
+        code, out, err = self.answer(WITHOUT_PROC, 'tokenize', MODEL, 'hello')
+        self.assertEqual((code, out), (0, spark('tokenize', MODEL, 'hello')[1]), err)
+        self.assertTrue(is_one_error_line(err) and 'no level of the jail' in err, err)
+        self.assertEqual(self.answer(WITHOUT_PROC, 'tokenize', MODEL, 'hello', '--jail', 'off'), (code, out, ''))
+        for level in 'standard', 'strict':
+            code, out, err = self.answer(WITHOUT_PROC, 'tokenize', MODEL, 'hello', '--jail', level)
+            self.assertEqual((code, out), (3, b''))
+            self.assertTrue(is_one_error_line(err), err)
 
     @unittest.skipUnless(os.geteuid() == 0 and can(*AS_USER, 'unshare', '--user'), 'cannot become another user')
     def test_it_works_for_a_normal_user_with_and_without_namespaces(self):
