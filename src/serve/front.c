@@ -126,7 +126,8 @@ static void front_take_model(front *f, const control_message *m)
         front_link_add(f, m->arg, m->fds[0]); /* it is ready once the engine has described itself on it */
         return;
     }
-    front_link_retire(f, m->arg);
+    /* ABSENT of a model that is served: the warden wants its memory. Its engine is told to go once we send it no more. */
+    if (front_link_retire(f, m->arg) && m->value == CONTROL_MODEL_ABSENT) front_tell(f, CONTROL_UNLOAD, m->arg);
     model->state = (control_model_state)m->value;
     snprintf(model->why, sizeof model->why, "%.*s", (int)m->text.len, (const char *)m->text.ptr);
     front_model_changed(f, model);
@@ -244,7 +245,7 @@ static void front_look_idle(front *f, uint64_t now)
             front_tell_value(f, CONTROL_USED, i, m->used_ns);
         }
         if (m->config->load == 0 || m->keep_ms == SPARK_FOREVER || m->n_jobs) continue;
-        if (now - m->used_ns >= m->keep_ms * 1000000) front_tell(f, CONTROL_UNLOAD, i);
+        if ((now - m->used_ns) / 1000000 >= m->keep_ms) front_model_unload(f, m);
     }
 }
 

@@ -26,7 +26,9 @@
 enum {
     FRONT_CLIENT_GONE = 499, /* in place of a status, as nginx has it */
     FRONT_STREAMS = SPARK_WIRE_STREAMS,
-    FRONT_GRANT = 16 << 10,     /* credit is given back in such steps */
+    FRONT_WINDOW = 64 << 10,    /* bytes that an engine may be ahead of a reply that is kept whole */
+    FRONT_SWELL = 32,           /* a piece of a stream is at most so many times longer as JSON, on average */
+    FRONT_GRACE_MS = 2000,      /* an engine that does not keep a request's time is waited for so long */
     FRONT_PING_NS = 1000000000, /* how often jobs are looked at */
     FRONT_SILENCE_MS = 15000,   /* after which a stream gets a sign of life */
     FRONT_LOAD_MS = 300000,     /* a request waits so long for its model to load */
@@ -43,7 +45,8 @@ typedef struct front_choice {
     uint32_t index;
     front_link *link; /* NULL: not open */
     uint64_t stream;
-    uint32_t owed;     /* bytes read and not yet granted again */
+    uint32_t window;   /* bytes that the engine may be ahead */
+    uint32_t owed;     /* those of them that are not granted (again) yet */
     uint64_t token_ns; /* when its last token came */
 } front_choice;
 
@@ -52,6 +55,7 @@ struct front_link {
     uint32_t model;
     int fd;
     bool ready;
+    bool cancel_due; /* a CANCEL found no room */
     spark_wire *wire;
     struct event *readable, *writable;
     front_choice *choices[FRONT_STREAMS];
@@ -133,7 +137,7 @@ SPARK_MUST_CHECK spark_status cell_card_parse(api_card *out, spark_bytes ready, 
 
 /* front_links.c */
 void front_link_add(front *f, uint32_t model, int fd);
-void front_link_retire(front *f, uint32_t model); /* no new asks on its current link */
+bool front_link_retire(front *f, uint32_t model); /* no new asks on its current link; whether there was one */
 SPARK_MUST_CHECK spark_status front_ask(front_choice *c, front_link *l, const spark_ask *a, spark_err *err);
 void front_choice_release(front_choice *c); /* cancels what runs and forgets it */
 void front_choice_grant(front_choice *c);
@@ -146,6 +150,7 @@ void front_job_room(front_job *j);
 void front_job_event(front_choice *c, const spark_wire_frame *frame); /* STARTED, PIECE, DATA, FINISHED, FAILED */
 void front_job_lost(front_choice *c);                                 /* its engine ended */
 void front_model_changed(front *f, front_model *m);                   /* jobs that waited for it */
+void front_model_unload(front *f, front_model *m); /* asks the warden, and sends its engine no more */
 void front_jobs_tick(front *f);
 
 /* front_visits.c */

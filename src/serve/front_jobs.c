@@ -154,6 +154,15 @@ static void job_fill(const front_job *j, spark_ask *a)
     if (who->max_context && (a->n_ctx == 0 || a->n_ctx > who->max_context)) a->n_ctx = who->max_context;
 }
 
+/* How far ahead the engine may be of each choice. What it may send without new credit, written as JSON, must fit what may wait for
+ * the reader: http_reply_write would cut off a reader that is only slow. */
+static uint32_t job_window(const front_job *j)
+{
+    const uint64_t share = j->visit->f->config->max_backlog / FRONT_SWELL / j->call.n_asks;
+    if (!j->call.stream || share > FRONT_WINDOW) return FRONT_WINDOW;
+    return share < SPARK_WIRE_FIRST_CREDIT ? SPARK_WIRE_FIRST_CREDIT : (uint32_t)share;
+}
+
 /* The model is there: asks go out. A refusal of one of them is the reply of all. May end the job. */
 static void job_ask(front_job *j)
 {
@@ -166,6 +175,7 @@ static void job_ask(front_job *j)
     }
     for (uint32_t i = 0; i < j->call.n_asks; i++) {
         job_fill(j, &j->call.asks[i]);
+        j->choices[i].window = job_window(j);
         const spark_status s = front_ask(&j->choices[i], j->model->link, &j->call.asks[i], &err);
         if (spark_ok(s)) continue;
         api_error_from(&e, &err, err.code == SPARK_E_LIMIT ? 1000 : 0);
@@ -201,6 +211,15 @@ static void job_unavailable(front_job *j, const char *why)
     job_refuse(j, &e);
 }
 
+static void job_want(front_job *j)
+{
+    front_model *m = j->model;
+    front *f = j->visit->f;
+    j->waits = true;
+    if (m->state != CONTROL_MODEL_LOADING) front_tell(f, CONTROL_LOAD, (uint32_t)(m - f->models));
+    m->state = CONTROL_MODEL_LOADING;
+}
+
 /* Now, or once the model is loaded. */
 static void job_begin(front_job *j)
 {
@@ -209,7 +228,7 @@ static void job_begin(front_job *j)
     if (j->call.keep_alive_ms != API_KEEP_DEFAULT)
         m->keep_ms = j->call.keep_alive_ms < 0 ? SPARK_FOREVER : (uint64_t)j->call.keep_alive_ms;
     if (j->call.load == API_LOAD_NO_MORE) {
-        front_tell(f, CONTROL_UNLOAD, (uint32_t)(m - f->models));
+        front_model_unload(f, m);
         job_loaded(j);
         return;
     }
@@ -221,9 +240,7 @@ static void job_begin(front_job *j)
         job_unavailable(j, m->why);
         return;
     }
-    j->waits = true;
-    if (m->state != CONTROL_MODEL_LOADING) front_tell(f, CONTROL_LOAD, (uint32_t)(m - f->models));
-    m->state = CONTROL_MODEL_LOADING;
+    job_want(j);
 }
 
 void front_model_changed(front *f, front_model *m)
@@ -235,7 +252,19 @@ void front_model_changed(front *f, front_model *m)
             job_go(j);
         else if (m->state == CONTROL_MODEL_FAILED)
             job_unavailable(j, m->why);
+        else
+            job_want(j); /* it went away under those who wait for it */
     }
+}
+
+/* What was sent before the warden hears of it is answered still; what comes now waits for the next engine. One that the operator
+ * wants loaded stays. */
+void front_model_unload(front *f, front_model *m)
+{
+    const uint32_t number = (uint32_t)(m - f->models);
+    if (m->config->load == 0) return;
+    if (front_link_retire(f, number)) m->state = CONTROL_MODEL_ABSENT;
+    front_tell(f, CONTROL_UNLOAD, number);
 }
 
 /* ---- From the body ---- */
@@ -324,18 +353,31 @@ void front_job_start(front_visit *v)
 
 /* ---- Events ---- */
 
-static void job_piece(front_choice *c, spark_bytes payload)
+static void job_grant(front_job *j)
+{
+    if (j->call.stream && j->begun && http_reply_room(j->visit->x) == 0) return; /* its reader is slow: later */
+    for (uint32_t i = 0; i < j->call.n_asks; i++) front_choice_grant(&j->choices[i]);
+}
+
+static spark_status job_piece(front_choice *c, spark_bytes payload, spark_err *err)
 {
     static spark_piece_message m; /* 130 KB of pointers; one thread */
     front_job *j = c->job;
-    spark_err err;
-    if (!spark_ok(spark_get_piece(&m, payload, &err))) return;
+    SPARK_TRY(spark_get_piece(&m, payload, err));
     const uint64_t now = spark_clock_ns();
     if (m.has_token) front_metrics_token(j, c, now);
     if (!j->first_ns && m.has_token) j->first_ns = now;
     c->owed += (uint32_t)payload.len;
     api_reply_piece(j->reply, c->index, &m, &j->out);
     if (!j->call.stream || !j->begun || http_reply_room(j->visit->x) > 0) front_choice_grant(c);
+    return SPARK_SUCCESS;
+}
+
+static void job_fail(front_choice *c, const char *what, const spark_err *why)
+{
+    api_error e;
+    api_error_set(&e, 500, "engine_failed", "", "the engine's answer is malformed: %s: %s", what, why->text);
+    api_reply_failed(c->job->reply, c->index, &e, &c->job->out);
 }
 
 void front_job_event(front_choice *c, const spark_wire_frame *frame)
@@ -350,7 +392,9 @@ void front_job_event(front_choice *c, const spark_wire_frame *frame)
         api_reply_started(j->reply, c->index, spark_load_u32(frame->payload.ptr),
                           spark_load_u32(frame->payload.ptr + 4), &j->out);
         break;
-    case SPARK_WIRE_PIECE: job_piece(c, frame->payload); break;
+    case SPARK_WIRE_PIECE:
+        if (!spark_ok(job_piece(c, frame->payload, &err))) job_fail(c, "a piece of text", &err);
+        break;
     case SPARK_WIRE_DATA: api_reply_data(j->reply, c->index, frame->payload, &j->out); break;
     case SPARK_WIRE_FINISHED:
         if (spark_ok(spark_get_finished(&finished, frame->payload, &err))) {
@@ -360,11 +404,13 @@ void front_job_event(front_choice *c, const spark_wire_frame *frame)
             front_metrics_finished(j, &finished);
             break;
         }
-        api_error_from(&e, &err, 0);
-        api_reply_failed(j->reply, c->index, &e, &j->out);
+        job_fail(c, "its end", &err);
         break;
     case SPARK_WIRE_FAILED:
-        if (!spark_ok(spark_get_failed(&failed, frame->payload, &err))) failed = (spark_failed_message){err, 0};
+        if (!spark_ok(spark_get_failed(&failed, frame->payload, &err))) {
+            job_fail(c, "its failure", &err);
+            break;
+        }
         api_error_from(&e, &failed.err, failed.retry_ms);
         api_reply_failed(j->reply, c->index, &e, &j->out);
         break;
@@ -390,9 +436,22 @@ void front_job_gone(front_job *j)
     job_free(j);
 }
 
-void front_job_room(front_job *j)
+void front_job_room(front_job *j) { job_grant(j); }
+
+/* The engine ends what takes too long. One that does not even do that is not waited for. */
+static bool job_is_late(const front_job *j, uint64_t now)
 {
-    for (uint32_t i = 0; i < j->call.n_asks; i++) front_choice_grant(&j->choices[i]);
+    const uint64_t most = j->visit->f->config->request_timeout;
+    return most && (now - j->began_ns) / 1000000 > most + FRONT_GRACE_MS;
+}
+
+static void job_give_up(front_job *j)
+{
+    api_error e;
+    api_error_set(&e, 504, "deadline_exceeded", "",
+                  "the request was not done within its time, and its engine is silent");
+    api_reply_failed(j->reply, 0, &e, &j->out);
+    job_send(j);
 }
 
 void front_jobs_tick(front *f)
@@ -401,9 +460,15 @@ void front_jobs_tick(front *f)
     for (front_job *j = f->jobs, *next; j; j = next) {
         next = j->next;
         if (j->waits) {
-            if (now - j->began_ns > (uint64_t)FRONT_LOAD_MS * 1000000) job_unavailable(j, "it did not load in time");
+            if (job_is_late(j, now) || now - j->began_ns > (uint64_t)FRONT_LOAD_MS * 1000000)
+                job_unavailable(j, "it did not load in time");
             continue;
         }
+        if (job_is_late(j, now)) {
+            job_give_up(j);
+            continue;
+        }
+        job_grant(j); /* what found no room in the link */
         if (!j->call.stream || !j->reply ||
             now - (j->last_ns ? j->last_ns : j->began_ns) < (uint64_t)FRONT_SILENCE_MS * 1000000)
             continue;

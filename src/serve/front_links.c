@@ -1,4 +1,5 @@
 /* front_links.c - links to engines: frames in, asks and credit out. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -37,7 +38,9 @@ spark_status front_ask(front_choice *c, front_link *l, const spark_ask *a, spark
     SPARK_TRY(s);
     c->link = l;
     c->stream = stream;
+    c->owed = c->window - SPARK_WIRE_FIRST_CREDIT;
     l->choices[spark_wire_slot(stream)] = c;
+    front_choice_grant(c);
     link_flush(l);
     return SPARK_SUCCESS;
 }
@@ -50,14 +53,28 @@ void front_choice_release(front_choice *c)
     c->link = NULL;
     if (!spark_wire_is_open(l->wire, c->stream)) return;
     if (!spark_ok(spark_wire_put(l->wire, SPARK_WIRE_CANCEL, c->stream, (spark_bytes){0}, (spark_bytes){0}, NULL)))
-        return; /* it ends by itself: no credit */
+        l->cancel_due = true;
+    link_flush(l);
+}
+
+/* What found no room before: every stream that runs for nobody. To cancel one twice does no harm. */
+static void link_cancel_again(front_link *l)
+{
+    uint64_t stream;
+    if (!l->cancel_due) return;
+    for (uint32_t slot = 0; spark_wire_next_open(l->wire, &slot, &stream);) {
+        if (l->choices[spark_wire_slot(stream)]) continue;
+        if (!spark_ok(spark_wire_put(l->wire, SPARK_WIRE_CANCEL, stream, (spark_bytes){0}, (spark_bytes){0}, NULL)))
+            return; /* at the next tick */
+    }
+    l->cancel_due = false;
     link_flush(l);
 }
 
 void front_choice_grant(front_choice *c)
 {
     uint8_t n[4];
-    if (!c->link || c->owed < FRONT_GRANT || !spark_wire_is_open(c->link->wire, c->stream)) return;
+    if (!c->link || c->owed == 0 || c->owed < c->window / 2 || !spark_wire_is_open(c->link->wire, c->stream)) return;
     spark_store_u32(n, c->owed);
     if (!spark_ok(
             spark_wire_put(c->link->wire, SPARK_WIRE_CREDIT, c->stream, (spark_bytes){n, 4}, (spark_bytes){0}, NULL)))
@@ -68,20 +85,22 @@ void front_choice_grant(front_choice *c)
 
 /* ---- Frames ---- */
 
-/* The engine described its model: from now on new requests go to it. */
-static void link_ready(front_link *l, spark_bytes payload)
+/* The engine described its model: from now on new requests go to it. An engine that cannot is of no use, and who waits is told. */
+static spark_status link_ready(front_link *l, spark_bytes payload, spark_err *err)
 {
     front *f = l->f;
     front_model *m = &f->models[l->model];
     spark_arena *a = NULL;
-    spark_err err = {0};
     api_card card = {.name = m->config->name, .loaded = true, .created_s = (uint64_t)time(NULL)};
-    spark_status s = spark_arena_create(&a, 2 * SPARK_WIRE_ASK_MAX, &err);
-    if (spark_ok(s)) s = cell_card_parse(&card, payload, a, &err);
+    spark_status s = spark_arena_create(&a, 2 * SPARK_WIRE_ASK_MAX, err);
+    if (spark_ok(s)) s = cell_card_parse(&card, payload, a, err);
     if (!spark_ok(s)) {
-        spark_log_event(f->log, SPARK_LOG_ERROR, "model_description", m->config->name, err.text);
         spark_arena_destroy(&a);
-        return;
+        if (m->link) return s; /* the engine of before goes on */
+        m->state = CONTROL_MODEL_FAILED;
+        snprintf(m->why, sizeof m->why, "%s", err->text);
+        front_model_changed(f, m);
+        return s;
     }
     spark_arena_destroy(&m->card_arena);
     m->card_arena = a;
@@ -92,20 +111,22 @@ static void link_ready(front_link *l, spark_bytes payload)
     l->ready = true;
     front_tell(f, CONTROL_SWITCHED, l->model);
     front_model_changed(f, m);
+    return SPARK_SUCCESS;
 }
 
-static void link_take(front_link *l, const spark_wire_frame *frame)
+/* An error ends the link. */
+static spark_status link_take(front_link *l, const spark_wire_frame *frame, spark_err *err)
 {
-    spark_err err;
-    if (frame->type == SPARK_WIRE_READY) link_ready(l, frame->payload);
-    if (frame->type == SPARK_WIRE_STATS && !spark_ok(spark_get_stats(&l->stats, frame->payload, &err))) return;
-    if (frame->stream == 0) return;
+    if (frame->type == SPARK_WIRE_READY) return link_ready(l, frame->payload, err);
+    if (frame->type == SPARK_WIRE_STATS) return spark_get_stats(&l->stats, frame->payload, err);
+    if (frame->stream == 0) return SPARK_SUCCESS;
     front_choice *c = l->choices[spark_wire_slot(frame->stream)];
     if (frame->type == SPARK_WIRE_FINISHED || frame->type == SPARK_WIRE_FAILED) {
         l->choices[spark_wire_slot(frame->stream)] = NULL;
         if (c) c->link = NULL;
     }
     if (c) front_job_event(c, frame);
+    return SPARK_SUCCESS;
 }
 
 static void link_close(front_link *l)
@@ -119,8 +140,8 @@ static void link_close(front_link *l)
         m->link = NULL;
         m->state = CONTROL_MODEL_LOADING; /* the warden will tell how it goes on */
     }
-    event_free(l->readable);
-    event_free(l->writable);
+    if (l->readable) event_free(l->readable);
+    if (l->writable) event_free(l->writable);
     close(l->fd);
     spark_wire_destroy(&l->wire);
     free(l);
@@ -149,7 +170,7 @@ static void link_on_readable(evutil_socket_t fd, short what, void *ctx)
     for (bool has = true; spark_ok(s) && has;) {
         spark_wire_frame frame;
         s = spark_wire_next(l->wire, &frame, &has, &err);
-        if (spark_ok(s) && has) link_take(l, &frame);
+        if (spark_ok(s) && has) s = link_take(l, &frame, &err);
     }
     if (!spark_ok(s))
         spark_log_event(l->f->log, SPARK_LOG_ERROR, "engine_link_broken", l->f->models[l->model].config->name,
@@ -172,19 +193,27 @@ void front_link_add(front *f, uint32_t model, int fd)
     l->f = f;
     l->model = model;
     l->fd = fd;
-    l->readable = event_new(f->base, fd, EV_READ | EV_PERSIST, link_on_readable, l);
-    l->writable = event_new(f->base, fd, EV_WRITE, link_on_writable, l);
     l->next = f->links;
     f->links = l;
-    event_add(l->readable, NULL);
+    l->readable = event_new(f->base, fd, EV_READ | EV_PERSIST, link_on_readable, l);
+    l->writable = event_new(f->base, fd, EV_WRITE, link_on_writable, l);
+    if (l->readable && l->writable && event_add(l->readable, NULL) == 0) return;
+    spark_log_event(f->log, SPARK_LOG_ERROR, "engine_link", f->models[model].config->name, "out of memory");
+    link_close(l);
 }
 
-void front_link_retire(front *f, uint32_t model) { f->models[model].link = NULL; }
+bool front_link_retire(front *f, uint32_t model)
+{
+    const bool had = f->models[model].link != NULL;
+    f->models[model].link = NULL;
+    return had;
+}
 
 void front_links_sweep(front *f)
 {
     for (front_link *l = f->links, *next; l; l = next) {
         next = l->next;
+        link_cancel_again(l);
         if (l->ready && f->models[l->model].link != l && spark_wire_n_open(l->wire) == 0) link_close(l);
     }
 }

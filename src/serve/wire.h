@@ -34,11 +34,11 @@ typedef enum spark_wire_when {
 } spark_wire_when;
 
 enum {
-    SPARK_WIRE_STREAMS = 4096,          /* open at once on one link, at most */
-    SPARK_WIRE_FIRST_CREDIT = 64 << 10, /* bytes that a new stream may be sent */
-    SPARK_WIRE_HEAD = 16,               /* bytes before a payload */
-    SPARK_WIRE_ASK_MAX = 4 << 20,       /* one request: the longest context in use takes about 1 MiB of text */
-    SPARK_WIRE_PIECE_MAX = 132 << 10,   /* a token of 64 KiB, and the texts of 64 logprobs */
+    SPARK_WIRE_STREAMS = 4096,     /* open at once on one link, at most */
+    SPARK_WIRE_FIRST_CREDIT = 128, /* bytes that a new stream may be sent; the client grants more if it can take more */
+    SPARK_WIRE_HEAD = 16,          /* bytes before a payload */
+    SPARK_WIRE_ASK_MAX = 4 << 20,  /* one request: the longest context in use takes about 1 MiB of text */
+    SPARK_WIRE_PIECE_MAX = 132 << 10,                /* a token of 64 KiB, and the texts of 64 logprobs */
     SPARK_WIRE_OVERDRAFT = 2 * SPARK_WIRE_PIECE_MAX, /* what one step of the engine may add once credit is used up */
 };
 

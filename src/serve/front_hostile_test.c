@@ -1,0 +1,625 @@
+/* front_hostile_test.c - the front between clients and an engine that this test plays, and plays badly: a front in a child without
+ * a jail, its warden, its engine and its clients here. What must hold: every request has one end, nothing waits for ever, and
+ * what an engine does harms only requests that asked it. */
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/test.h"
+#include "jail/jail.h"
+#include "serve/cell_config.h"
+#include "serve/control.h"
+#include "serve/front.h"
+#include "serve/messages.h"
+
+enum { WAIT_MS = 20000, BODY_MAX = 4 << 20 };
+
+typedef struct rig {
+    pid_t front;
+    int control;
+    struct sockaddr_un address;
+    int link; /* to its engine, as which we speak */
+    spark_wire *wire;
+} rig;
+
+static uint8_t control_buf[CONTROL_HEAD + CONTROL_TEXT_MAX];
+
+static const char card[] =
+    "{\"arch\":\"llama\",\"quantization\":\"q8_0\",\"n_params\":1,\"file_bytes\":1,\"n_ctx\":100000,\"n_ctx_train\":"
+    "100000,\"n_embd\":1,\"n_vocab\":1000,\"n_layers\":1,\"n_slots\":16}";
+
+/* ---- The warden ---- */
+
+static void tell(const rig *r, const control_message *m)
+{
+    spark_err err;
+    assert_ok(control_send(r->control, m, &err));
+}
+
+/* The next message of a kind; others are passed over. False: none within so many milliseconds. */
+static bool hear(const rig *r, control_kind kind, int ms)
+{
+    const uint64_t end = spark_clock_ns() + (uint64_t)ms * 1000000;
+    for (;;) {
+        control_message m;
+        spark_err err;
+        bool has = false, closed = false;
+        assert_ok(control_receive(r->control, control_buf, &m, &has, &closed, &err));
+        assert_false(closed);
+        if (has && m.kind == kind) return true;
+        if (has) continue;
+        const uint64_t now = spark_clock_ns();
+        if (now >= end) return false;
+        struct pollfd p = {.fd = r->control, .events = POLLIN};
+        (void)poll(&p, 1, (int)((end - now) / 1000000) + 1);
+    }
+}
+
+static void tell_model(rig *r, control_model_state state)
+{
+    control_message m = {.kind = CONTROL_MODEL, .value = state, .text = SPARK_BYTES_LITERAL("because")};
+    int pair[2];
+    if (state == CONTROL_MODEL_READY) {
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+        m.fds[m.n_fds++] = pair[1];
+        r->link = pair[0];
+        spark_wire_reset(r->wire);
+    }
+    tell(r, &m);
+    if (state == CONTROL_MODEL_READY) close(pair[1]);
+}
+
+static void listen_at(rig *r)
+{
+    snprintf(r->address.sun_path, sizeof r->address.sun_path, "/tmp/spark-front-%d", (int)getpid());
+    r->address.sun_family = AF_UNIX;
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    unlink(r->address.sun_path);
+    assert_int_equal(bind(fd, (struct sockaddr *)&r->address, sizeof r->address), 0);
+    assert_int_equal(listen(fd, 128), 0);
+    tell(r, &(control_message){
+                .kind = CONTROL_LISTEN, .arg = CONTROL_LISTEN_UNIX | CONTROL_LISTEN_OPEN, .fds = {fd}, .n_fds = 1});
+    close(fd);
+}
+
+static _Noreturn void be_the_front(int control)
+{
+    const spark_jail_spec spec = {
+        .role = SPARK_JAIL_FRONT, .level = SPARK_JAIL_OFF, .n_fds = 1, .n_threads = 1, .name = "front"};
+    (void)dup2(control, SPARK_JAIL_FIRST_FD); /* without close-on-exec: it may be the same */
+    (void)signal(SIGPIPE, SIG_IGN);
+    _exit(spark_front_cell(&spec));
+}
+
+static void start(rig *r, const char *settings)
+{
+    int pair[2];
+    spark_err err;
+    *r = (rig){.link = -1};
+    assert_ok(control_pair(pair, &err));
+    assert_ok(spark_wire_create(&r->wire, SPARK_WIRE_ENGINE, SPARK_WIRE_STREAMS, true, &err));
+    fflush(NULL);
+    r->front = fork();
+    assert_true(r->front >= 0);
+    if (r->front == 0) {
+        close(pair[0]);
+        be_the_front(pair[1]);
+    }
+    close(pair[1]);
+    r->control = pair[0];
+    tell(r, &(control_message){.kind = CONTROL_SETTINGS, .text = spark_bytes_of(settings)});
+    listen_at(r);
+    tell(r, &(control_message){.kind = CONTROL_GO});
+    assert_true(hear(r, CONTROL_UP, WAIT_MS));
+}
+
+/* The front ends with its warden, in order: a sanitizer that found something would show here. */
+static void stop(rig *r)
+{
+    int status = 0;
+    close(r->control);
+    assert_int_equal(waitpid(r->front, &status, 0), r->front);
+    assert_int_equal(status, 0);
+    if (r->link >= 0) close(r->link);
+    spark_wire_destroy(&r->wire);
+    unlink(r->address.sun_path);
+}
+
+/* ---- The engine ---- */
+
+/* The next frame that the front sends. False: none within so many milliseconds, or the link is closed. */
+static bool take(rig *r, spark_wire_frame *f, int ms)
+{
+    const uint64_t end = spark_clock_ns() + (uint64_t)ms * 1000000;
+    for (;;) {
+        bool has = false, closed = false;
+        spark_err err;
+        assert_ok(spark_wire_next(r->wire, f, &has, &err));
+        if (has) return true;
+        const uint64_t now = spark_clock_ns();
+        if (now >= end) return false;
+        struct pollfd p = {.fd = r->link, .events = POLLIN};
+        (void)poll(&p, 1, (int)((end - now) / 1000000) + 1);
+        assert_ok(spark_wire_read(r->wire, r->link, &closed, &err));
+        if (closed) return false;
+    }
+}
+
+static void flush_link(rig *r)
+{
+    spark_err err;
+    while (spark_wire_pending(r->wire)) {
+        struct pollfd p = {.fd = r->link, .events = POLLOUT};
+        assert_true(poll(&p, 1, WAIT_MS) == 1);
+        assert_ok(spark_wire_write(r->wire, r->link, &err));
+    }
+}
+
+static void say(rig *r, spark_wire_type type, uint64_t stream, const void *bytes, size_t len)
+{
+    spark_err err;
+    assert_ok(spark_wire_put(r->wire, type, stream, (spark_bytes){bytes, len}, (spark_bytes){0}, &err));
+    flush_link(r);
+}
+
+static void say_ready(rig *r, const char *text)
+{
+    uint8_t payload[1024] = {0};
+    memcpy(payload + CELL_MEMORY_BYTES, text, strlen(text));
+    say(r, SPARK_WIRE_READY, 0, payload, CELL_MEMORY_BYTES + strlen(text));
+}
+
+/* Told of the model and greeted by its engine: requests go through. */
+static void start_served(rig *r, const char *settings)
+{
+    start(r, settings);
+    tell_model(r, CONTROL_MODEL_READY);
+    say_ready(r, card);
+    assert_true(hear(r, CONTROL_SWITCHED, WAIT_MS));
+}
+
+static uint64_t take_ask(rig *r)
+{
+    spark_wire_frame f;
+    do assert_true(take(r, &f, WAIT_MS));
+    while (f.type == SPARK_WIRE_CREDIT);
+    assert_int_equal(f.type, SPARK_WIRE_ASK);
+    return f.stream;
+}
+
+static void say_started(rig *r, uint64_t stream)
+{
+    static const uint8_t counts[8] = {1};
+    say(r, SPARK_WIRE_STARTED, stream, counts, sizeof counts);
+}
+
+static void say_piece(rig *r, uint64_t stream, const char *text)
+{
+    uint8_t head[64];
+    const spark_piece_message m = {.has_token = true, .token = {.id = 5}};
+    const size_t n = spark_put_piece(head, &m);
+    memcpy(head + n, text, strlen(text));
+    say(r, SPARK_WIRE_PIECE, stream, head, n + strlen(text));
+}
+
+static void say_finished(rig *r, uint64_t stream)
+{
+    uint8_t out[SPARK_FINISHED_BYTES];
+    spark_put_finished(out, &(spark_finished_message){.finish = SPARK_FINISH_STOP, .n_prompt = 1, .n_tokens = 1});
+    say(r, SPARK_WIRE_FINISHED, stream, out, sizeof out);
+}
+
+/* ---- Clients ---- */
+
+static int dial(const rig *r)
+{
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&r->address, sizeof r->address), 0);
+    return fd;
+}
+
+static void post(int fd, const char *path, const char *body)
+{
+    char head[256];
+    const int n = snprintf(head, sizeof head,
+                           "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                           "Content-Length: %zu\r\n\r\n",
+                           path, strlen(body));
+    assert_int_equal(send(fd, head, (size_t)n, MSG_NOSIGNAL), n);
+    for (size_t at = 0, len = strlen(body); at < len;) {
+        const ssize_t sent = send(fd, body + at, len - at, MSG_NOSIGNAL);
+        assert_true(sent > 0);
+        at += (size_t)sent;
+    }
+}
+
+static int ask(const rig *r, const char *body)
+{
+    const int fd = dial(r);
+    post(fd, "/v1/completions", body);
+    return fd;
+}
+
+/* Reads until `until` has come, the connection ends, or time is up; what came, with NUL. */
+static char *hear_client(int fd, const char *until, int ms)
+{
+    static char text[16 << 20];
+    size_t n = 0;
+    text[0] = '\0';
+    for (const uint64_t end = spark_clock_ns() + (uint64_t)ms * 1000000;;) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        const uint64_t now = spark_clock_ns();
+        if (now >= end || poll(&p, 1, (int)((end - now) / 1000000) + 1) != 1) return text;
+        const ssize_t got = recv(fd, text + n, sizeof text - 1 - n, 0);
+        if (got <= 0) return text;
+        const size_t from = n > 64 ? n - 64 : 0;
+        n += (size_t)got;
+        text[n] = '\0';
+        if (until && strstr(text + from, until)) return text;
+    }
+}
+
+#define assert_said(text, what)                                                                                        \
+    do {                                                                                                               \
+        const char *said_ = (text);                                                                                    \
+        if (!strstr(said_, (what))) fail_msg("no '%s' in '%.600s'", (what), said_);                                    \
+    } while (0)
+
+/* ---- Tests ---- */
+
+static const char settings[] = "log_level = error\nlisten = unix:/x\n[model m]\n";
+static const char one[] = "{\"model\":\"m\",\"prompt\":\"x\"}";
+
+static void test_a_request_goes_through(void **state)
+{
+    (void)state;
+    rig r;
+    start_served(&r, settings);
+    const int c = ask(&r, one);
+    const uint64_t s = take_ask(&r);
+    say_started(&r, s);
+    say_piece(&r, s, "hello");
+    say_finished(&r, s);
+    assert_said(hear_client(c, "hello", WAIT_MS), "200 OK");
+    close(c);
+    stop(&r);
+}
+
+/* All that an engine may send without new credit must fit what may wait for the reader of one reply. */
+static void reader_pauses(const char *body, uint32_t n)
+{
+    rig r;
+    uint64_t streams[64];
+    size_t sent = 0;
+    start_served(&r, settings);
+    const int c = ask(&r, body);
+    for (uint32_t i = 0; i < n; i++) streams[i] = take_ask(&r);
+    for (uint32_t i = 0; i < n; i++) say_started(&r, streams[i]);
+    const uint64_t end = spark_clock_ns() + 1500000000;
+    while (spark_clock_ns() < end) { /* nobody reads */
+        spark_wire_frame f;
+        bool any = false;
+        for (uint32_t i = 0; i < n; i++) {
+            if (spark_wire_credit(r.wire, streams[i]) <= 0) continue;
+            any = true;
+            sent++;
+            say_piece(&r, streams[i], " abc");
+        }
+        while (take(&r, &f, any ? 0 : 50)) assert_int_equal(f.type, SPARK_WIRE_CREDIT);
+    }
+    for (uint32_t i = 0; i < n; i++) say_finished(&r, streams[i]);
+    const char *text = hear_client(c, "[DONE]", WAIT_MS);
+    size_t got = 0;
+    for (const char *p = text; (p = strstr(p, "\" abc\"")); p++) got++;
+    assert_int_equal(got, sent);
+    assert_said(text + (strlen(text) > 200 ? strlen(text) - 200 : 0), "[DONE]");
+    close(c);
+    stop(&r);
+}
+
+static void test_a_reader_that_pauses_loses_nothing(void **state)
+{
+    (void)state;
+    reader_pauses("{\"model\":\"m\",\"prompt\":\"x\",\"stream\":true}", 1);
+}
+
+static void test_a_reader_of_many_choices_that_pauses_loses_nothing(void **state)
+{
+    (void)state;
+    reader_pauses("{\"model\":\"m\",\"prompt\":\"x\",\"stream\":true,\"n\":16}", 16);
+}
+
+static void test_a_malformed_piece_fails_its_request_and_cancels_it(void **state)
+{
+    (void)state;
+    rig r;
+    spark_wire_frame f;
+    start_served(&r, settings);
+    const int c = ask(&r, one), other = ask(&r, one);
+    const uint64_t a = take_ask(&r), b = take_ask(&r);
+    say(&r, SPARK_WIRE_PIECE, a, "\xff\xff\xff\xff\xff", 5);
+    assert_said(hear_client(c, "engine_failed", WAIT_MS), "HTTP/1.1 500");
+    do assert_true(take(&r, &f, WAIT_MS));
+    while (f.type == SPARK_WIRE_CREDIT);
+    assert_int_equal(f.type, SPARK_WIRE_CANCEL);
+    assert_int_equal(f.stream, a);
+    say_finished(&r, b);
+    assert_said(hear_client(other, "choices", WAIT_MS), "200 OK");
+    close(c);
+    close(other);
+    stop(&r);
+}
+
+static void test_a_lost_engine_fails_its_requests_and_later_ones_wait_for_the_next(void **state)
+{
+    (void)state;
+    rig r;
+    int c[20];
+    start_served(&r, settings);
+    for (int i = 0; i < 20; i++) {
+        c[i] = ask(&r, i % 2 ? one : "{\"model\":\"m\",\"prompt\":[\"x\",\"y\"],\"n\":3,\"stream\":true}");
+        post(c[i], "/v1/completions", one); /* behind the first, on the same connection */
+        const uint64_t s = take_ask(&r);
+        for (int k = 1; i % 2 == 0 && k < 6; k++) (void)take_ask(&r);
+        if (i % 3 == 0) say_piece(&r, s, "begun");
+    }
+    close(r.link);
+    for (int i = 0; i < 20; i++) assert_said(hear_client(c[i], "engine_failed", WAIT_MS), "engine_failed");
+    tell_model(&r, CONTROL_MODEL_LOADING);
+    tell_model(&r, CONTROL_MODEL_READY);
+    say_ready(&r, card);
+    for (int i = 0; i < 20; i++) say_finished(&r, take_ask(&r));
+    for (int i = 0; i < 20; i++) {
+        assert_said(hear_client(c[i], "choices", WAIT_MS), "200 OK");
+        close(c[i]);
+    }
+    stop(&r);
+}
+
+static void test_a_model_that_cannot_be_described_is_told_to_who_waits(void **state)
+{
+    (void)state;
+    rig r;
+    start(&r, settings);
+    tell_model(&r, CONTROL_MODEL_LOADING);
+    const int c = ask(&r, one);
+    assert_string_equal(hear_client(c, NULL, 300), ""); /* it waits */
+    tell_model(&r, CONTROL_MODEL_READY);
+    say_ready(&r, "{}");
+    assert_said(hear_client(c, "model_unavailable", WAIT_MS), "HTTP/1.1 503");
+    close(c);
+    stop(&r);
+}
+
+static void test_who_waits_for_a_model_that_went_away_asks_for_it_again(void **state)
+{
+    (void)state;
+    rig r;
+    start(&r, "log_level = error\nlisten = unix:/x\n[model m]\nload = use\n");
+    const int c = ask(&r, one);
+    assert_true(hear(&r, CONTROL_LOAD, WAIT_MS));
+    tell_model(&r, CONTROL_MODEL_ABSENT); /* another client unloaded it meanwhile */
+    assert_true(hear(&r, CONTROL_LOAD, WAIT_MS));
+    tell_model(&r, CONTROL_MODEL_READY);
+    say_ready(&r, card);
+    say_finished(&r, take_ask(&r));
+    assert_said(hear_client(c, "choices", WAIT_MS), "200 OK");
+    close(c);
+    stop(&r);
+}
+
+/* An engine that is told to go must get no more requests: they would be lost with it. */
+static void test_what_comes_after_an_unload_goes_to_the_next_engine(void **state)
+{
+    (void)state;
+    rig r;
+    spark_wire_frame f;
+    start_served(&r, "log_level = error\nlisten = unix:/x\n[model m]\nload = use\n");
+    const int leaver = dial(&r);
+    post(leaver, "/api/generate", "{\"model\":\"m\",\"keep_alive\":0}");
+    assert_said(hear_client(leaver, "unload", WAIT_MS), "200 OK");
+    assert_true(hear(&r, CONTROL_UNLOAD, WAIT_MS));
+    const int c = ask(&r, one);
+    assert_true(hear(&r, CONTROL_LOAD, WAIT_MS));
+    assert_false(take(&r, &f, 100));
+    close(r.link);
+    tell_model(&r, CONTROL_MODEL_READY);
+    say_ready(&r, card);
+    say_finished(&r, take_ask(&r));
+    assert_said(hear_client(c, "choices", WAIT_MS), "200 OK");
+    close(c);
+    close(leaver);
+    stop(&r);
+}
+
+/* A warden that wants the memory back asks the front first: what it sent before is answered, the rest goes elsewhere. */
+static void test_a_model_that_is_taken_away_is_let_go_of_by_the_front(void **state)
+{
+    (void)state;
+    rig r;
+    start_served(&r, "log_level = error\nlisten = unix:/x\n[model m]\nload = use\n");
+    const int c = ask(&r, one);
+    const uint64_t s = take_ask(&r);
+    tell_model(&r, CONTROL_MODEL_ABSENT);
+    assert_true(hear(&r, CONTROL_UNLOAD, WAIT_MS));
+    const int later = ask(&r, one);
+    assert_true(hear(&r, CONTROL_LOAD, WAIT_MS));
+    say_finished(&r, s);
+    assert_said(hear_client(c, "choices", WAIT_MS), "200 OK");
+    close(r.link);
+    tell_model(&r, CONTROL_MODEL_READY);
+    say_ready(&r, card);
+    say_finished(&r, take_ask(&r));
+    assert_said(hear_client(later, "choices", WAIT_MS), "200 OK");
+    close(c);
+    close(later);
+    stop(&r);
+}
+
+static void test_a_silent_engine_is_not_waited_for_beyond_the_timeout(void **state)
+{
+    (void)state;
+    rig r;
+    start_served(&r, "log_level = error\nlisten = unix:/x\nrequest_timeout = 500ms\n[model m]\n");
+    const int c = ask(&r, one);
+    (void)take_ask(&r);
+    assert_said(hear_client(c, "deadline_exceeded", WAIT_MS), "HTTP/1.1 504");
+    close(c);
+    stop(&r);
+}
+
+/* Clients leave while the link is full of what others asked: the engine hears of it once it reads again. */
+static void test_who_leaves_while_the_link_is_full_is_cancelled_later(void **state)
+{
+    (void)state;
+    enum { LEAVERS = 60, FILLERS = 64 };
+    static char body[BODY_MAX + 128];
+    rig r;
+    int c[LEAVERS], filler[FILLERS], n_fillers = 0;
+    uint64_t streams[LEAVERS];
+    start_served(&r, "log_level = error\nlisten = unix:/x\nmax_body = 8M\n[model m]\n");
+    for (int i = 0; i < LEAVERS; i++) {
+        c[i] = ask(&r, one);
+        streams[i] = take_ask(&r);
+    }
+    for (size_t len = BODY_MAX - 4096; len >= 1 && n_fillers < FILLERS; len /= 2)
+        for (int k = 0; k < 3 && n_fillers < FILLERS; k++) { /* until one of that size is refused */
+            char *p = body + snprintf(body, sizeof body, "{\"model\":\"m\",\"prompt\":\"");
+            memset(p, 'x', len);
+            strcpy(p + len, "\"}");
+            filler[n_fillers] = ask(&r, body);
+            if (strstr(hear_client(filler[n_fillers++], "busy", len > 65536 ? 400 : 60), "429")) break;
+        }
+    for (int i = 0; i < LEAVERS; i++) close(c[i]);
+    (void)hear_client(filler[0], NULL, 300); /* the front sees them leave */
+    for (int left = LEAVERS; left > 0;) {
+        spark_wire_frame f;
+        if (!take(&r, &f, 3000)) fail_msg("%d of %d were never cancelled", left, LEAVERS);
+        for (int i = 0; i < LEAVERS && f.type == SPARK_WIRE_CANCEL; i++)
+            if (streams[i] == f.stream) {
+                streams[i] = 0;
+                left--;
+            }
+    }
+    for (int i = 0; i < n_fillers; i++) close(filler[i]);
+    stop(&r);
+}
+
+/* ---- Anything at all ---- */
+
+static uint64_t dice_state;
+static uint32_t dice(uint32_t n)
+{
+    dice_state = dice_state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(dice_state >> 33) % n;
+}
+
+/* One legal frame of any kind, sensible or not. */
+static void say_anything(rig *r, uint64_t stream)
+{
+    uint8_t bytes[300];
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)(dice(3) ? dice(4) : dice(256));
+    const spark_wire_type types[] = {SPARK_WIRE_STARTED, SPARK_WIRE_PIECE,    SPARK_WIRE_PIECE, SPARK_WIRE_DATA,
+                                     SPARK_WIRE_PIECE,   SPARK_WIRE_FINISHED, SPARK_WIRE_FAILED};
+    const spark_wire_type t = types[dice(SPARK_COUNT(types))];
+    const size_t len = t == SPARK_WIRE_STARTED    ? 8
+                       : t == SPARK_WIRE_FINISHED ? 40
+                       : t == SPARK_WIRE_FAILED   ? 16 + dice(280)
+                                                  : 4 + dice(290);
+    spark_err err;
+    if (t == SPARK_WIRE_DATA) { /* once a stream; twice would be illegal */
+        if (dice(4)) return;
+    } else if (t == SPARK_WIRE_PIECE && dice(2)) {
+        say_piece(r, stream, "fine");
+        return;
+    }
+    const spark_bytes payload = {bytes, len};
+    if (spark_ok(spark_wire_put(r->wire, t, stream, payload, (spark_bytes){0}, &err))) flush_link(r);
+}
+
+static void read_all(rig *r)
+{
+    spark_wire_frame f;
+    while (take(r, &f, 0)) {
+    }
+}
+
+static void test_an_engine_that_says_anything_harms_only_its_own_requests(void **state)
+{
+    (void)state;
+    static const char *const bodies[] = {one, "{\"model\":\"m\",\"prompt\":\"x\",\"stream\":true,\"logprobs\":2}",
+                                         "{\"model\":\"m\",\"prompt\":[\"x\",\"y\"],\"n\":4,\"stream\":true}",
+                                         "{\"model\":\"m\",\"prompt\":\"x\",\"n\":3,\"echo\":true}"};
+    rig r;
+    int c[24];
+    start_served(&r, settings);
+    for (uint32_t seed = 1; seed <= 40; seed++) {
+        dice_state = seed;
+        for (int i = 0; i < 24; i++) c[i] = ask(&r, bodies[dice(SPARK_COUNT(bodies))]);
+        for (int step = 0; step < 400; step++) {
+            uint64_t stream = 0;
+            uint32_t slot = dice(48);
+            read_all(&r);
+            if (step % 16 == 7) { /* a client leaves, or asks on */
+                const uint32_t k = dice(24);
+                if (dice(2)) {
+                    close(c[k]);
+                    c[k] = ask(&r, bodies[dice(SPARK_COUNT(bodies))]);
+                } else {
+                    post(c[k], "/v1/completions", one);
+                }
+            }
+            if (spark_wire_next_open(r.wire, &slot, &stream)) say_anything(&r, stream);
+        }
+        if (seed % 4 == 0) { /* the engine breaks the rules: the next one comes */
+            uint8_t junk[64];
+            memset(junk, 0xee, sizeof junk);
+            (void)!write(r.link, junk, sizeof junk);
+        }
+        for (int i = 0; i < 24; i++) close(c[i]);
+        if (seed % 4) continue;
+        close(r.link);
+        tell_model(&r, CONTROL_MODEL_READY);
+        say_ready(&r, card);
+        assert_true(hear(&r, CONTROL_SWITCHED, WAIT_MS));
+    }
+    read_all(&r);
+    for (uint32_t slot = 0; slot < SPARK_WIRE_STREAMS;) { /* all streams end, whatever is left */
+        uint64_t stream;
+        if (!spark_wire_next_open(r.wire, &slot, &stream)) break;
+        say_finished(&r, stream);
+    }
+    const int last = ask(&r, one);
+    spark_wire_frame f;
+    do assert_true(take(&r, &f, WAIT_MS));
+    while (f.type != SPARK_WIRE_ASK);
+    say_piece(&r, f.stream, "all is well");
+    say_finished(&r, f.stream);
+    assert_said(hear_client(last, "all is well", WAIT_MS), "200 OK");
+    close(last);
+    stop(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_request_goes_through),
+        cmocka_unit_test(test_a_reader_that_pauses_loses_nothing),
+        cmocka_unit_test(test_a_reader_of_many_choices_that_pauses_loses_nothing),
+        cmocka_unit_test(test_a_malformed_piece_fails_its_request_and_cancels_it),
+        cmocka_unit_test(test_a_lost_engine_fails_its_requests_and_later_ones_wait_for_the_next),
+        cmocka_unit_test(test_a_model_that_cannot_be_described_is_told_to_who_waits),
+        cmocka_unit_test(test_who_waits_for_a_model_that_went_away_asks_for_it_again),
+        cmocka_unit_test(test_what_comes_after_an_unload_goes_to_the_next_engine),
+        cmocka_unit_test(test_a_model_that_is_taken_away_is_let_go_of_by_the_front),
+        cmocka_unit_test(test_a_silent_engine_is_not_waited_for_beyond_the_timeout),
+        cmocka_unit_test(test_who_leaves_while_the_link_is_full_is_cancelled_later),
+        cmocka_unit_test(test_an_engine_that_says_anything_harms_only_its_own_requests),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
