@@ -62,6 +62,8 @@ const spark_jail_means *spark_jail_missing(const spark_jail_report *r, spark_jai
 
 /* What this system grants, found by trying in a child that exits (about 10 ms; nothing stays changed). */
 SPARK_MUST_CHECK spark_status spark_jail_probe(spark_jail_report *out, spark_err *err);
+/* What cells of one level have here: the means that this level uses, the same way. Of OFF none. */
+SPARK_MUST_CHECK spark_status spark_jail_probe_at(spark_jail_report *out, spark_jail_level level, spark_err *err);
 
 /* ---- The warden's side ---- */
 

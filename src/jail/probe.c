@@ -97,3 +97,14 @@ spark_status spark_jail_probe(spark_jail_report *out, spark_err *err)
     *out = r;
     return SPARK_SUCCESS;
 }
+
+spark_status spark_jail_probe_at(spark_jail_report *out, spark_jail_level level, spark_err *err)
+{
+    spark_jail_report r = {0};
+    int refused = 0;
+    if (level != SPARK_JAIL_OFF) SPARK_TRY(probe_level(&r, level, &refused, err));
+    SPARK_CHECK(!refused, err, SPARK_E_REFUSED, SPARK_ERR_NOWHERE, "level %s cannot be had here: %s",
+                spark_jail_level_name(level), strerror(refused));
+    *out = r;
+    return SPARK_SUCCESS;
+}

@@ -52,6 +52,7 @@ typedef enum api_handler {
     API_READY,
     API_STARTUP,
     API_METRICS_TEXT,
+    API_WATCH,  /* load, latency, memory and jail as JSON */
     API_MODELS, /* these: api_print_* of cards */
     API_MODEL,
     API_TAGS,

@@ -110,6 +110,10 @@ static void show_info(api_out *o, const api_card *c)
                    {"vocab_size", c->n_vocab}};
     api_out_str(o, "{\"general.architecture\":");
     api_out_cstr(o, c->arch);
+    if (!c->arch) { /* never loaded until now: nothing is known */
+        api_out_str(o, "}");
+        return;
+    }
     api_out_fmt(o, ",\"general.parameter_count\":%" PRIu64, c->n_params);
     for (size_t i = 0; i < SPARK_COUNT(numbers); i++) {
         api_out_str(o, ",\"");

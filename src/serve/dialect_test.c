@@ -109,7 +109,9 @@ static void test_routes_without_key_are_health_and_root_only(void **s)
     for (size_t i = 0; i < api_n_routes; i++) {
         const bool open = strcmp(api_routes[i].path, "/") == 0 || strstr(api_routes[i].path, "health");
         assert_int_equal(api_routes[i].access == API_OPEN, open);
-        assert_int_equal(api_routes[i].access == API_METRICS, strcmp(api_routes[i].path, "/metrics") == 0);
+        const bool watches = strcmp(api_routes[i].path, "/metrics") == 0 ||
+                             strcmp(api_routes[i].path, "/spark/live") == 0;
+        assert_int_equal(api_routes[i].access == API_METRICS, watches);
     }
 }
 
@@ -1407,6 +1409,25 @@ static void test_cards_in_each_form(void **s)
     json_decref(v);
 }
 
+static void test_a_model_that_was_never_loaded_is_shown_without_what_is_not_known(void **s)
+{
+    (void)s;
+    const api_card bare = {.name = "later"};
+    api_out o;
+    api_out_init(&o, 1 << 16);
+    void (*const one[])(api_out *, const api_card *) = {api_print_show, api_print_model, api_print_props};
+    for (size_t i = 0; i < SPARK_COUNT(one); i++) {
+        one[i](&o, &bare);
+        json_decref(printed(&o));
+    }
+    api_print_tags(&o, &bare, 1);
+    json_decref(printed(&o));
+    api_print_show(&o, &bare);
+    json_t *v = printed(&o);
+    assert_int_equal(json_object_size(json_object_get(v, "model_info")), 1);
+    json_decref(v);
+}
+
 static void test_names_match_with_latest(void **s)
 {
     (void)s;
@@ -1638,6 +1659,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_reply_that_grows_too_large_is_an_error),
         cmocka_unit_test(test_ping_begins_a_stream_of_events_only),
         cmocka_unit_test(test_cards_in_each_form),
+        cmocka_unit_test(test_a_model_that_was_never_loaded_is_shown_without_what_is_not_known),
         cmocka_unit_test(test_names_match_with_latest),
         cmocka_unit_test(test_longer_context_than_planned_is_refused),
         cmocka_unit_test(test_times_are_rfc_3339),

@@ -245,6 +245,7 @@ static void cell_next_front(engine_cell *c)
     l->fd = CELL_FIRST_FD + 1 + (int)c->next_front++;
     spark_wire_reset(l->wire);
     (void)!spark_ok(cell_greet(c, CELL_FRONT)); /* an empty line has room */
+    c->stats_due = true;                        /* so that pages are known before the first request */
 }
 
 static void cell_drop_front(engine_cell *c)
@@ -327,7 +328,7 @@ static void cell_put_stats(engine_cell *c, bool busy)
 /* Milliseconds that poll may sleep: 0 while there is work, else until the engine's next deadline. */
 static int cell_patience(const engine_cell *c, bool busy)
 {
-    if (busy && !c->events_wait) return 0;
+    if ((busy || c->stats_due) && !c->events_wait) return 0;
     const uint64_t next = spark_engine_next_ns(c->engine), now = spark_clock_ns();
     if (next == 0 || c->events_wait) return -1;
     return next <= now ? 0 : next - now > 60000000000u ? 60000 : (int)((next - now) / 1000000) + 1;

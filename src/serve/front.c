@@ -161,6 +161,8 @@ static spark_status front_go(front *f, spark_err *err)
     http_handler h = front_handler;
     h.ctx = f;
     SPARK_TRY(front_metrics_start(f, err));
+    SPARK_TRY(front_live_start(f, err));
+    SPARK_TRY(front_page_start(f, err));
     SPARK_TRY(http_server_create(&f->server, f->base, &l, &h, err));
     SPARK_TRY(spark_jail_serve_phase(f->spec, err));
     for (uint32_t i = 0; i < f->n_listeners; i++) {
@@ -257,6 +259,7 @@ static void front_on_tick(evutil_socket_t fd, short what, void *ctx)
     front_jobs_tick(f);
     front_links_sweep(f);
     front_look_idle(f, spark_clock_ns());
+    front_live_tick(f, spark_clock_ns());
     spark_log_tick(f->log);
     if (f->draining && !f->told_drained && f->server && http_server_exchanges(f->server) == 0) {
         f->told_drained = true;

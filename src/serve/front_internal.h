@@ -39,6 +39,7 @@ enum {
 typedef struct front front;
 typedef struct front_link front_link;
 typedef struct front_job front_job;
+typedef struct front_live front_live;
 
 typedef struct front_choice {
     front_job *job;
@@ -70,6 +71,7 @@ typedef struct front_model {
     front_link *link; /* NULL: none is ready */
     spark_arena *card_arena;
     api_card card;
+    cell_memory memory;                      /* of its engine's plan */
     uint64_t used_ns, told_used_ns, keep_ms; /* keep_ms: SPARK_FOREVER = it stays */
     uint32_t n_jobs;
 } front_model;
@@ -123,6 +125,7 @@ struct front {
     uint32_t n_models;
     uint32_t slots[SPARK_MAX_SERVED]; /* of the models, in metrics */
     spark_metrics *metrics;
+    front_live *live;
     front_link *links;
     front_job *jobs;
     bool going, draining, started_once, told_drained;
@@ -180,7 +183,13 @@ void front_metrics_finished(const front_job *j, const spark_finished_message *m)
 void front_metrics_refused(front *f, const char *reason);
 void front_metrics_print(front *f, api_out *out);
 
+/* front_live.c */
+SPARK_MUST_CHECK spark_status front_live_start(front *f, spark_err *err);
+void front_live_tick(front *f, uint64_t now_ns);
+void front_live_print(front *f, api_out *o);
+
 /* front_page.c */
+SPARK_MUST_CHECK spark_status front_page_start(const front *f, spark_err *err);
 void front_page(front *f, http_exchange *x);
 
 #endif

@@ -105,6 +105,7 @@ static spark_status link_ready(front_link *l, spark_bytes payload, spark_err *er
     spark_arena_destroy(&m->card_arena);
     m->card_arena = a;
     m->card = card;
+    m->memory = cell_memory_get(payload.ptr);
     m->link = l;
     m->state = CONTROL_MODEL_READY;
     m->used_ns = spark_clock_ns();

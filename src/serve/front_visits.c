@@ -309,6 +309,7 @@ static bool visit_print(front_visit *v, api_out *out, api_error *e)
     const api_card *c = visit_card(v, cards, n, v->match.id);
     switch ((int)v->match.route->handler) {
     case API_METRICS_TEXT: front_metrics_print(v->f, out); return true;
+    case API_WATCH: front_live_print(v->f, out); return true;
     case API_MODELS: api_print_models(out, cards, n); return true;
     case API_TAGS: api_print_tags(out, cards, n); return true;
     case API_PS: api_print_ps(out, cards, n); return true;

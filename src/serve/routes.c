@@ -58,6 +58,9 @@ const api_route api_routes[] = {
     {"POST", "/embeddings", API_KEY, API_LATER, API_LLAMA, EMBEDDINGS},
     {"POST", "/rerank", API_KEY, API_LATER, API_LLAMA, RERANKING},
     {"POST", "/infill", API_KEY, API_LATER, API_LLAMA, "fill-in-the-middle is not supported yet"},
+
+    {"GET", "/spark/live", API_METRICS, API_WATCH, API_LLAMA,
+     "load, latency of the last minute, memory plan and jail, as JSON: what the page shows"},
 };
 const size_t api_n_routes = SPARK_COUNT(api_routes);
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "serve/api.h"
 #include "serve/config_write.h"
 #include "serve/log.h"
 #include "serve/sockets.h"
@@ -443,6 +444,31 @@ static spark_status warden_open_log(warden *w, spark_err *err)
                             err);
 }
 
+/* What cells of this level have, for the front to show: each means that the system was asked for, and whether they have it. */
+static spark_status warden_tell_means(warden *w, const spark_jail_report *granted, spark_err *err)
+{
+    spark_jail_report used = *granted;
+    api_out o;
+    if (w->level != SPARK_JAIL_STRICT) SPARK_TRY(spark_jail_probe_at(&used, w->level, err));
+    api_out_init(&o, CONTROL_TEXT_MAX);
+    api_out_fmt(&o, "{\"level\":\"%s\",\"reachable\":\"%s\",\"means\":[", spark_jail_level_name(w->level),
+                spark_jail_level_name(granted->level));
+    for (uint32_t i = 0; i < granted->n_means; i++) {
+        const spark_jail_means *m = &granted->means[i], *own = NULL;
+        for (uint32_t k = 0; k < used.n_means; k++)
+            if (strcmp(used.means[k].name, m->name) == 0) own = &used.means[k];
+        api_out_fmt(&o, "%s{\"name\":\"%s\",\"holds\":%s,\"required\":%s,\"detail\":", i ? "," : "", m->name,
+                    own && own->holds ? "true" : "false", m->required[w->level] ? "true" : "false");
+        api_out_cstr(&o, own ? own->why : m->holds ? "not used at this level" : m->why);
+        api_out_str(&o, "}");
+    }
+    api_out_str(&o, "]}");
+    w->jail_json = o.failed ? NULL : strndup((const char *)o.ptr, o.len);
+    api_out_free(&o);
+    SPARK_CHECK(w->jail_json, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
+    return SPARK_SUCCESS;
+}
+
 /* The level that the operator demands; less is refused (law 5), with what is missing and what could be had. */
 static spark_status warden_check_jail(warden *w, spark_err *err)
 {
@@ -454,7 +480,7 @@ static spark_status warden_check_jail(warden *w, spark_err *err)
     const spark_jail_means *m = spark_jail_missing(&r, w->level);
     SPARK_CHECK(!m, err, SPARK_E_REFUSED, SPARK_ERR_NOWHERE, "level %s cannot be had here: %s (%s); --jail %s can",
                 spark_jail_level_name(w->level), m->name, m->why, spark_jail_level_name(r.level));
-    return SPARK_SUCCESS;
+    return warden_tell_means(w, &r, err);
 }
 
 spark_status spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(const spark_config *c), int *exit_code,
