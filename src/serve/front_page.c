@@ -44,7 +44,7 @@ spark_status front_page_start(const front *f, spark_err *err)
 {
     static const char keys[] = "data-door=\"keys\"", open[] = "data-door=\"open\"";
     _Static_assert(sizeof keys == sizeof open, "one takes the place of the other");
-    const spark_bytes html = {spark__page_begin, (size_t)(spark__page_end - spark__page_begin)};
+    const spark_bytes html = {spark__page_begin, (uintptr_t)spark__page_end - (uintptr_t)spark__page_begin};
     char script[PAGE_DIGEST_TEXT], style[PAGE_DIGEST_TEXT];
     if (!f->config->page) return SPARK_SUCCESS;
     const uint8_t *door = memmem(html.ptr, html.len, keys, sizeof keys - 1);

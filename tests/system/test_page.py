@@ -49,14 +49,15 @@ class Live(Folder):
             self.assertEqual(pages['free'], pages['total'])
 
     def test_the_minute_is_a_history_in_steps_of_two_seconds(self):
+        began = time.monotonic()
         with Server() as s:
             for _ in range(3):
                 s.complete(max_tokens=40)
                 time.sleep(1.5)
             h = json.loads(s.get('/spark/live')[1])['models'][0]['history']
             self.assertEqual(h['step_s'], 2)
-            self.assertTrue(2 <= len(h['tokens_per_s']) <= 4, h)
-            self.assertGreater(max(h['tokens_per_s']), 5)
+            self.assertTrue(2 <= len(h['tokens_per_s']) <= (time.monotonic() - began) / 2 + 1, h)
+            self.assertGreater(max(h['tokens_per_s']), 2)
 
     def test_a_lower_level_of_the_jail_says_what_it_does_without(self):
         with Server('--jail', 'standard') as s:
@@ -440,6 +441,9 @@ class Door(Folder):
             self.enter(key.decode().strip())
             self.opened()
             b.wait('the live view says why', 'return document.getElementById("live-error").innerText.includes("metrics")')
+            b.requests()
+            time.sleep(5)
+            self.assertEqual(b.requests(), []) # and does not ask again
             b.type('#prompt', 'Once upon a time' + ENTER)
             b.wait('the answer is whole', 'return document.querySelector(".facts") && document.getElementById("stop").hidden')
             self.assertGreater(len(b.js(LAST)), 20)
