@@ -3,7 +3,11 @@
 
 #include <string.h>
 
-enum { CARD_TYPES = 64 }; /* ids of types lie below */
+enum {
+    CARD_TYPES = 64, /* ids of types lie below */
+    CARD_TEMPLATE_MAX =
+        512 << 10, /* bytes of a template that is shown: in JSON it may become six times as long, and must fit READY */
+};
 
 /* The type that holds most bytes of the weights: what people call the file by. */
 static const char *card_quantization(const spark_gguf *g)
@@ -32,8 +36,8 @@ char *cell_card_text(const spark_model *m, const spark_engine_options *o)
                              (json_int_t)d.n_embd, "n_vocab", (json_int_t)d.n_vocab, "n_layers", (json_int_t)d.n_layers,
                              "n_slots", (json_int_t)o->n_running, "n_waiting", (json_int_t)o->n_waiting, "n_pages",
                              (json_int_t)o->n_pages);
-    if (card && m->chat) { /* a template that is no UTF-8 is not shown; it works all the same */
-        json_t *text = json_stringn((const char *)template.ptr, template.len);
+    if (card && m->chat) { /* a template that is no UTF-8 or too long is not shown; it works all the same */
+        json_t *text = template.len > CARD_TEMPLATE_MAX ? NULL : json_stringn((const char *)template.ptr, template.len);
         json_object_set_new(card, "chat_template", text ? text : json_string(""));
     }
     char *out = card ? json_dumps(card, JSON_COMPACT) : NULL;

@@ -244,8 +244,16 @@ static void cell_next_front(engine_cell *c)
     if (c->next_front == c->config.n_links) return;
     l->fd = CELL_FIRST_FD + 1 + (int)c->next_front++;
     spark_wire_reset(l->wire);
+    l->used = false;
     (void)!spark_ok(cell_greet(c, CELL_FRONT)); /* an empty line has room */
     c->stats_due = true;                        /* so that pages are known before the first request */
+}
+
+/* Nobody is left to tell. */
+static void cell_forget_events(engine_cell *c)
+{
+    for (spark_event e; spark_engine_event(c->engine, &e);) {
+    }
 }
 
 static void cell_drop_front(engine_cell *c)
@@ -253,10 +261,10 @@ static void cell_drop_front(engine_cell *c)
     c->stats_due = true;
     const cell_link *l = &c->links[CELL_FRONT];
     uint64_t stream;
+    cell_forget_events(c); /* before a cancel makes one, too: they have room for what one step makes */
     for (uint32_t slot = 0; spark_wire_next_open(l->wire, &slot, &stream);) {
         spark_engine_cancel(c->engine, cell_request_id(CELL_FRONT, stream));
-        for (spark_event e; spark_engine_event(c->engine, &e);) {
-        } /* nobody is left to tell */
+        cell_forget_events(c);
     }
     c->events_wait = false;
     cell_next_front(c); /* the old descriptor stays open, unused: the door lets no close through */
@@ -274,10 +282,11 @@ static void cell_take_credit(engine_cell *c, uint32_t link, uint64_t stream)
 static bool cell_take_frame(engine_cell *c, uint32_t link, const spark_wire_frame *f)
 {
     c->stats_due = true;
+    c->links[link].used = true;
     if (f->type == SPARK_WIRE_ASK) cell_take_ask(c, link, f);
     if (f->type == SPARK_WIRE_CANCEL) spark_engine_cancel(c->engine, cell_request_id(link, f->stream));
     if (f->type == SPARK_WIRE_CREDIT) cell_take_credit(c, link, f->stream);
-    if (f->type == SPARK_WIRE_DRAIN) c->draining = true;
+    if (f->type == SPARK_WIRE_DRAIN && link == CELL_WARDEN) c->draining = true;
     cell_pass_events(c);
     return f->type != SPARK_WIRE_DRAIN || link == CELL_WARDEN;
 }
@@ -295,12 +304,12 @@ static bool cell_serve_link(engine_cell *c, uint32_t link, bool readable)
     bool closed = false;
     spark_status s = SPARK_SUCCESS;
     if (readable) s = spark_wire_read(l->wire, l->fd, &closed, &err);
-    for (bool has = true; spark_ok(s) && has && cell_has_room(c, l);) {
+    for (l->more = true; spark_ok(s) && l->more && cell_has_room(c, l);) {
         spark_wire_frame f;
-        s = spark_wire_next(l->wire, &f, &has, &err);
-        if (spark_ok(s) && has && !cell_take_frame(c, link, &f))
+        s = spark_wire_next(l->wire, &f, &l->more, &err);
+        if (spark_ok(s) && l->more && !cell_take_frame(c, link, &f))
             s = spark_fail(&err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE, "a front asked to drain");
-        if (spark_ok(s) && (!has || !cell_has_room(c, l)))
+        if (spark_ok(s) && (!l->more || !cell_has_room(c, l)))
             s = spark_wire_write(l->wire, l->fd, &err); /* may make room */
     }
     if (spark_ok(s)) s = spark_wire_write(l->wire, l->fd, &err);
@@ -325,10 +334,22 @@ static void cell_put_stats(engine_cell *c, bool busy)
                                            (spark_bytes){0}, NULL));
 }
 
+/* Whether what waits for room has it: where a line was emptied at once, no descriptor will tell. */
+static bool cell_can_go_on(const engine_cell *c)
+{
+    bool room = true, more = false;
+    for (uint32_t i = 0; i < CELL_N_LINKS; i++) {
+        const cell_link *l = &c->links[i];
+        room &= l->fd < 0 || spark_wire_room(l->wire) >= SPARK_WIRE_PIECE_MAX;
+        more |= l->fd >= 0 && l->more && cell_has_room(c, l);
+    }
+    return c->events_wait ? room : more;
+}
+
 /* Milliseconds that poll may sleep: 0 while there is work, else until the engine's next deadline. */
 static int cell_patience(const engine_cell *c, bool busy)
 {
-    if ((busy || c->stats_due) && !c->events_wait) return 0;
+    if (((busy || c->stats_due) && !c->events_wait) || cell_can_go_on(c)) return 0;
     const uint64_t next = spark_engine_next_ns(c->engine), now = spark_clock_ns();
     if (next == 0 || c->events_wait) return -1;
     return next <= now ? 0 : next - now > 60000000000u ? 60000 : (int)((next - now) / 1000000) + 1;
@@ -340,7 +361,8 @@ static bool cell_drained(const engine_cell *c)
 {
     if (!c->draining || c->events_wait) return false;
     for (uint32_t i = 0; i < CELL_N_LINKS; i++)
-        if (c->links[i].fd >= 0 && (spark_wire_n_open(c->links[i].wire) || spark_wire_pending(c->links[i].wire)))
+        if (c->links[i].fd >= 0 && c->links[i].used &&
+            (spark_wire_n_open(c->links[i].wire) || spark_wire_pending(c->links[i].wire)))
             return false;
     return true;
 }

@@ -18,7 +18,9 @@ enum {
 };
 
 typedef struct cell_link {
-    int fd; /* -1: not open */
+    int fd;    /* -1: not open */
+    bool used; /* something was asked: a greeting that nobody takes keeps nobody waiting */
+    bool more; /* frames may be there that were not looked at, for want of room */
     spark_wire *wire;
 } cell_link;
 

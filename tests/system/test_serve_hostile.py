@@ -1,0 +1,255 @@
+"""spark serve among clients that mean it no good: others must not notice, and nothing may be left behind."""
+import json, os, pathlib, random, signal, socket, struct, threading, time, unittest
+
+from gguf_edit import add_strings
+from serving import Server, in_parallel
+from support import DATA, Folder, needs_data
+
+STORIES = DATA / 'llm/stories260K/stories260K.q8_0.gguf'
+
+
+def request(body, path='/v1/completions', extra=b''):
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return b'POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n' % (path.encode(), extra, len(data)) + data
+
+
+def reset(k):
+    k.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+    k.close()
+
+
+def dial(s, timeout=30):
+    return socket.create_connection(('127.0.0.1', s.port), timeout)
+
+
+def zombies(pid):
+    """Children of the process that ended and were not waited for."""
+    found = 0
+    for p in os.listdir('/proc'):
+        if p.isdigit():
+            try:
+                state, parent = pathlib.Path(f'/proc/{p}/stat').read_text().rpartition(')')[2].split()[:2]
+            except OSError:
+                continue
+            found += state == 'Z' and int(parent) == pid
+    return found
+
+
+class Hostile(Folder):
+    def beside(self, s, trouble, seconds):
+        """Runs trouble(random) in three threads for some seconds while one client asks; its answers must not change."""
+        before = s.complete(max_tokens=12)
+        end, wrong = time.monotonic() + seconds, []
+
+        def make(seed):
+            rng = random.Random(seed)
+            while time.monotonic() < end and not wrong:
+                try:
+                    trouble(rng)
+                except OSError:
+                    pass
+                except BaseException as e:
+                    wrong.append(e)
+        threads = [threading.Thread(target=make, args=(i,)) for i in range(3)]
+        for t in threads:
+            t.start()
+        n = 0
+        try:
+            while time.monotonic() < end:
+                self.assertEqual(s.complete(max_tokens=12), before)
+                n += 1
+        finally:
+            for t in threads:
+                t.join()
+        if wrong:
+            raise wrong[0]
+        self.assertGreater(n, 3)
+        s.wait_metric(0, 'spark_requests_running', model='demo')
+        s.wait_metric(0, 'spark_requests_waiting', model='demo')
+        s.wait_metric(0, 'spark_kv_pages', model='demo', state='used')
+        return before
+
+    def settles(self, s, before, seconds=15):
+        end = time.monotonic() + seconds
+        while s.descriptors() != before:
+            self.assertLess(time.monotonic(), end, (s.descriptors(), before))
+            time.sleep(0.1)
+
+    def test_requests_cut_anywhere_and_changed_anywhere(self):
+        whole = request({'model': 'demo', 'prompt': 'Once upon a time', 'max_tokens': 30, 'stream': True, 'n': 2})
+
+        def trouble(rng):
+            data = bytearray(whole)
+            if rng.random() < 0.6:
+                for _ in range(rng.randrange(1, 4)):
+                    data[rng.randrange(len(data))] = rng.randrange(256)
+            data = bytes(data[:rng.randrange(1, len(data) + 1)])
+            with dial(s, 5) as k:
+                at = rng.randrange(len(data) + 1)
+                k.sendall(data[:at])
+                k.sendall(data[at:])
+                how = rng.randrange(4)
+                if how == 0:
+                    reset(k)
+                elif how == 1:
+                    k.shutdown(socket.SHUT_WR)
+                    k.recv(65536)
+                elif how == 2:
+                    k.settimeout(0.02)
+                    k.recv(rng.randrange(1, 4096))
+        with Server() as s:
+            s.complete()
+            before = s.descriptors()
+            self.beside(s, trouble, 6)
+            self.settles(s, before)
+
+    def test_storms_of_resets(self):
+        body = request({'model': 'demo', 'prompt': 'Once upon a time', 'max_tokens': 400, 'stream': True})
+
+        def trouble(rng):
+            many = [dial(s, 5) for _ in range(20)]
+            for k in many:
+                k.sendall(body * rng.randrange(1, 3))
+            time.sleep(rng.random() * 0.05)
+            for k in many:
+                reset(k)
+        with Server() as s:
+            s.complete()
+            before = s.descriptors()
+            self.beside(s, trouble, 5)
+            self.settles(s, before)
+
+    def test_readers_that_pause_get_all_of_every_choice(self):
+        fields = {'model': 'demo', 'prompt': 'Once upon a time', 'max_tokens': 400, 'stream': True, 'n': 8, 'seed': 7, 'ignore_eos': True}
+        with Server('--parallel', '32', '--max-backlog', '32K') as s:
+            whole = s.complete(max_tokens=40)
+            many = []
+            for _ in range(4):
+                k = socket.socket()
+                k.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                k.connect(('127.0.0.1', s.port))
+                k.settimeout(60)
+                k.sendall(request(fields))
+                many.append(k)
+            time.sleep(2)
+            self.assertEqual(s.complete(max_tokens=40), whole)
+            texts = []
+            for k in many:
+                data = b''
+                while b'0\r\n\r\n' not in data[-16:]:
+                    more = k.recv(65536)
+                    self.assertTrue(more, data[-300:])
+                    data += more
+                self.assertIn(b'[DONE]', data)
+                choices = ['' for _ in range(8)]
+                for line in data.split(b'\n'):
+                    if line.startswith(b'data: {'):
+                        c = json.loads(line[6:])['choices'][0]
+                        choices[c['index']] += c['text']
+                texts.append(choices)
+                k.close()
+            for choices in texts: # a seed gives the same to everybody
+                self.assertEqual(choices, texts[0])
+
+    def test_a_thousand_connections_that_do_nothing(self):
+        with Server() as s:
+            before = s.complete(max_tokens=12)
+            many = [dial(s) for _ in range(1000)]
+            for k in many[::2]:
+                k.sendall(b'GET /health HT')
+            self.assertEqual(s.complete(max_tokens=12), before)
+            answers = in_parallel(16, lambda i: s.get('/health/live')[0])
+            self.assertEqual(answers, [200] * 16)
+            for k in many:
+                k.close()
+
+    def test_kills_at_random_moments(self):
+        rng = random.Random(11)
+        with Server('--model', 'a=', '--model', 'b=') as s:
+            expected = {m: s.complete(model=m, max_tokens=12) for m in 'ab'}
+            end, seen = time.monotonic() + 8, set()
+
+            def clients(i):
+                model = 'ab'[i % 2]
+                while time.monotonic() < end:
+                    try:
+                        status, data = s.post('/v1/completions', {'model': model, 'prompt': 'Once upon a time', 'max_tokens': 12, 'seed': 7})
+                    except (OSError, ValueError): # the front was killed
+                        continue
+                    except Exception as e:
+                        if type(e).__module__ != 'http.client':
+                            raise
+                        continue
+                    seen.add(status)
+                    if status == 200:
+                        self.assertEqual(data['choices'][0]['text'], expected[model])
+                    else:
+                        self.assertEqual(status, 503, data)
+                        self.assertIn(data['error']['code'], ('engine_failed', 'model_unavailable'))
+
+            def kills(_):
+                while time.monotonic() < end:
+                    time.sleep(rng.random() * 0.6)
+                    pids = [p for ps in s.cells().values() for p in ps]
+                    if pids:
+                        try:
+                            os.kill(rng.choice(pids), signal.SIGKILL)
+                        except ProcessLookupError:
+                            pass
+            in_parallel(5, lambda i: kills(i) if i == 4 else clients(i))
+            self.assertIn(200, seen)
+            deadline = time.monotonic() + 60 # who ended often is started again after a while
+            for m in 'ab':
+                while True:
+                    self.assertLess(time.monotonic(), deadline, s.log()[-2000:])
+                    try:
+                        status, data = s.post('/v1/completions', {'model': m, 'prompt': 'Once upon a time', 'max_tokens': 12, 'seed': 7})
+                    except Exception:
+                        status = 0
+                    if status == 200:
+                        break
+                    time.sleep(0.1)
+                self.assertEqual(data['choices'][0]['text'], expected[m])
+            self.assertEqual(zombies(s.process.pid), 0)
+            self.assertEqual({name: len(p) for name, p in s.cells().items()}, {'front': 1, 'engine a': 1, 'engine b': 1})
+            s.signal(signal.SIGTERM)
+            self.assertEqual(s.process.wait(20), 0)
+            self.assertEqual(s.cells(), {})
+
+    def test_models_come_and_go_under_load_without_a_failed_request(self):
+        with Server('--model', 'a=', '--model', 'b=', '--load', 'use', '--keep-alive', '30ms') as s:
+            expected = s.complete(model='a', max_tokens=4)
+            end = time.monotonic() + 6
+
+            def clients(i):
+                rng, n = random.Random(i), 0
+                while time.monotonic() < end:
+                    self.assertEqual(s.complete(model='ab'[i % 2], max_tokens=4), expected)
+                    time.sleep(rng.random() * 0.12)
+                    n += 1
+                return n
+            self.assertGreater(min(in_parallel(2, clients)), 3)
+
+    def test_models_that_make_room_for_each_other_fail_no_request(self):
+        with Server('--model', 'a=', '--model', 'b=', '--model', 'c=', '--load', 'use', '--memory', '230M') as s:
+            expected = s.complete(model='a', max_tokens=4)
+            end = time.monotonic() + 8
+
+            def clients(i):
+                rng, n = random.Random(i), 0
+                while time.monotonic() < end:
+                    self.assertEqual(s.complete(model=rng.choice('abc'), max_tokens=4), expected)
+                    n += 1
+                return n
+            self.assertGreater(min(in_parallel(3, clients)), 1)
+
+    @needs_data
+    def test_a_template_that_grows_in_json_is_served(self):
+        file = self.dir / 'm.gguf'
+        file.write_bytes(add_strings(STORIES.read_bytes(), tokenizer__chat_template='{{ messages[0].content }}' + '\x01' * 900000))
+        with Server('--model', f'm={file}') as s:
+            self.assertTrue(s.complete())
+
+
+if __name__ == '__main__':
+    unittest.main()
