@@ -16,6 +16,7 @@ static int config_options_file(spark_config *c)
     cli_bytes text = {0};
     spark_err err = {0};
     if (!path) return CLI_OK;
+    cli_name_text(path);
     if (!cli_read_file(path, &text)) return CLI_FAILED;
     const spark_status s = spark_config_add_file(c, (spark_bytes){(const uint8_t *)text.ptr, text.len}, path, &err);
     free(text.ptr);

@@ -54,13 +54,17 @@ CONDITION(mprotect, "not executable");
 static const spark_jail_clause clauses_mremap[] = {IS(3, MREMAP_MAYMOVE)};
 CONDITION(mremap, "MREMAP_MAYMOVE");
 
-static const spark_jail_clause clauses_madvise[] = {IS(2, MADV_DONTNEED),
-                                                    IS(2, MADV_FREE),
-                                                    IS(2, MADV_HUGEPAGE),
-                                                    IS(2, MADV_DONTDUMP),
-                                                    IS(2, 23 /* MADV_POPULATE_WRITE */),
-                                                    IS(2, 102 /* MADV_GUARD_INSTALL: glibc 2.42, thread stacks */),
-                                                    IS(2, 103 /* MADV_GUARD_REMOVE */)};
+static const spark_jail_clause clauses_madvise[] = {
+#ifdef SPARK_SANITIZED
+    IS(2, MADV_NOHUGEPAGE), /* shadow of new stacks */
+#endif
+    IS(2, MADV_DONTNEED),
+    IS(2, MADV_FREE),
+    IS(2, MADV_HUGEPAGE),
+    IS(2, MADV_DONTDUMP),
+    IS(2, 23 /* MADV_POPULATE_WRITE */),
+    IS(2, 102 /* MADV_GUARD_INSTALL: glibc 2.42, thread stacks */),
+    IS(2, 103 /* MADV_GUARD_REMOVE */)};
 CONDITION(madvise, "DONTNEED, FREE, HUGEPAGE, DONTDUMP, POPULATE_WRITE, GUARD_*");
 
 /* Priority inheritance and requeueing, where the kernel's futex bugs were, stay shut. Bits: PRIVATE and CLOCK_REALTIME may be set. */
@@ -96,7 +100,11 @@ CONDITION(seccomp, "a further filter, all threads");
 static const spark_jail_clause clauses_prctl[] = {IS(0, PR_SET_NAME)};
 CONDITION(prctl, "PR_SET_NAME");
 
+#ifdef SPARK_SANITIZED /* asks for each new thread, by its number */
+static const spark_jail_clause clauses_affinity[] = {{0}};
+#else
 static const spark_jail_clause clauses_affinity[] = {IS(0, 0)};
+#endif
 CONDITION(affinity, "of itself");
 
 static const spark_jail_clause clauses_rusage[] = {IS(0, RUSAGE_SELF)};

@@ -1,7 +1,7 @@
 """Commands that read a model run in a cell: its doors, its descriptors, signals, crashes, levels of the jail, files that are written."""
 import ctypes, json, os, pathlib, pty, re, select, shutil, signal, subprocess, time, unittest
 
-from gguf_edit import split
+from gguf_edit import add_strings, split
 from support import ROOT, SPARK, Folder, is_one_error_line, spark, spark_json
 
 MODEL = ROOT / 'tools/demo-model/demo-model.gguf'
@@ -177,7 +177,16 @@ class SameBytes(Folder):
         code, out, err = spark('run', 'Hi', env={'SPARK_CPU': 'z80'})
         self.assertEqual((code, out), (1, b''))
         self.assertIn('z80', err)
-        self.assertEqual(spark_json('bench', MODEL, '--pp', 0, '--tg', 1, '--reps', 1, '--json', env={'SPARK_CPU': 'scalar'})['machine']['level'], 'scalar')
+        model = self.dir / 'clock.gguf'
+        model.write_bytes(add_strings(MODEL.read_bytes(), tokenizer__chat_template="{{ strftime_now('%H') }}"))
+        hour = lambda zone, *options: spark_json('run', model, 'x', '--json', '-n', 1, *options, env={'TZ': zone})['prompt_ids']
+        zones = 'UTC', 'AAA-5', 'Asia/Tokyo'
+        for _ in range(3):  # an hour may end in between
+            inside, outside = ([hour(z, *options) for z in zones] for options in ([], ['--jail', 'off']))
+            if inside == outside:
+                break
+        self.assertEqual(inside, outside)
+        self.assertNotEqual(inside[0], inside[1])
 
     def test_a_long_prompt_goes_along_whole(self):
         text = 'word ' * 20000
@@ -234,6 +243,7 @@ class Crashes(Waiting):
         self.assertEqual((code, out), (1, b''))
         self.assertTrue(is_one_error_line(err) and 'SIGKILL' in err, err)
 
+    @unittest.skipIf('asan' in SPARK, 'there a handler names the call and ends the cell')
     def test_a_forbidden_call_is_named(self):
         p = self.begin('run', '-n', 1, '--jail', 'standard')
         os.kill(self.cell_of(p), signal.SIGSYS)
@@ -301,6 +311,9 @@ class Signals(Waiting):
                 os.execv(SPARK, [SPARK, 'run', 'Once', '--ctx', '512', '--cpu', 'scalar', '--threads', '1', '--logit-bias', '2=-inf'])
             _, how = os.waitpid(child, os.WUNTRACED)
             cell = children(child)[0]
+            end = time.time() + 10
+            while status(cell)['State'][0] != 'T' and time.time() < end:
+                time.sleep(0.01)  # a signal takes its time
             states = [status(x)['State'][0] for x in (child, cell)]
             os.kill(child, signal.SIGCONT)
             time.sleep(0.2)
@@ -362,7 +375,7 @@ class Levels(Folder):
     def test_what_the_cell_itself_cannot_have_is_told_as_well(self):
         self.assertIn('network namespace', self.check_standard(WITHOUT_NETWORKS))
 
-    @unittest.skipUnless(os.geteuid() == 0 and can(*WITHOUT_PROC), 'cannot take /proc away')
+    @unittest.skipUnless(os.geteuid() == 0 and can(*WITHOUT_PROC) and 'asan' not in SPARK, 'cannot take /proc away')
     def test_where_no_level_is_granted_it_says_so_and_any_level_is_refused(self):
         code, out, err = self.answer(WITHOUT_PROC, 'tokenize', MODEL, 'hello')
         self.assertEqual((code, out), (0, spark('tokenize', MODEL, 'hello')[1]), err)
