@@ -4,13 +4,9 @@
 #include "cli/cli.h"
 
 const cli_command *const cli_commands[] = {
-    &cli_command_run,        &cli_command_chat,
-    &cli_command_inspect,    &cli_command_tokenize,
-    &cli_command_score,      &cli_command_serve,
-    &cli_command_bench,      &cli_command_quantize,
-    &cli_command_jail,       &cli_command_key,
-    &cli_command_config,     &cli_command_version,
-    &cli_command_completion, NULL,
+    &cli_command_run,   &cli_command_chat,   &cli_command_inspect, &cli_command_tokenize,   &cli_command_score,
+    &cli_command_serve, &cli_command_plan,   &cli_command_bench,   &cli_command_quantize,   &cli_command_jail,
+    &cli_command_key,   &cli_command_config, &cli_command_version, &cli_command_completion, NULL,
 };
 
 const cli_command *cli_find_command(const char *name)

@@ -88,16 +88,3 @@ spark_status cell_config_parse(cell_config *out, spark_bytes text, spark_err *er
     if (spark_ok(s)) *out = c;
     return s;
 }
-
-void cell_memory_put(uint8_t out[CELL_MEMORY_BYTES], const cell_memory *m)
-{
-    spark_store_u64(out, m->planned);
-    spark_store_u64(out + 8, m->weights);
-    spark_store_u64(out + 16, m->kv);
-    spark_store_u64(out + 24, m->rest);
-}
-
-cell_memory cell_memory_get(const uint8_t in[CELL_MEMORY_BYTES])
-{
-    return (cell_memory){spark_load_u64(in), spark_load_u64(in + 8), spark_load_u64(in + 16), spark_load_u64(in + 24)};
-}

@@ -1,5 +1,4 @@
-/* cell_config.h - what the warden tells an engine cell, and what the cell tells of its model: JSON, but for the numbers that the
- * warden itself reads, since it parses nothing. */
+/* cell_config.h - what the warden tells an engine cell, as JSON. */
 #ifndef SPARK_SERVE_CELL_CONFIG_H
 #define SPARK_SERVE_CELL_CONFIG_H
 
@@ -19,8 +18,9 @@ typedef struct cell_config {
     uint32_t n_links, n_files;                                               /* n_files 0: the embedded model */
     uint32_t n_threads, n_ctx, n_running, n_waiting, n_batch, itl_target_us; /* n_ctx, n_batch 0: the model's default */
     uint64_t waiting_tokens;
-    uint64_t max_memory; /* bytes for all that the cell takes; 0 = no budget */
-    uint32_t kv;         /* spark_kv_choice */
+    uint64_t
+        max_memory; /* bytes that the budget leaves: the cell tells its PLAN and waits for its GRANT; 0 = no budget */
+    uint32_t kv;    /* spark_kv_choice */
     bool prefix_cache, has_public;
 } cell_config;
 
@@ -28,13 +28,5 @@ void cell_config_defaults(cell_config *c);
 /* As JSON text, malloc'd, NULL if there is no memory. */
 char *cell_config_text(const cell_config *c);
 SPARK_MUST_CHECK spark_status cell_config_parse(cell_config *out, spark_bytes text, spark_err *err);
-
-/* Before the JSON of READY: bytes planned in all, of weights, of keys and values, resident now. */
-typedef struct cell_memory {
-    uint64_t planned, weights, kv, rest;
-} cell_memory;
-enum { CELL_MEMORY_BYTES = 32 };
-void cell_memory_put(uint8_t out[CELL_MEMORY_BYTES], const cell_memory *m);
-cell_memory cell_memory_get(const uint8_t in[CELL_MEMORY_BYTES]);
 
 #endif

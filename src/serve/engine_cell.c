@@ -20,9 +20,6 @@
 
 enum {
     CELL_PROGRESS_NS = 100000000,
-    CELL_KV_BLOCK = 128,
-    CELL_TEXT_MIN = 256 << 10, /* bytes of one request's text that memory is planned for: at least, */
-    CELL_TEXT_TOKEN = 16,      /* and for each token of the context: four times what a token of prose has */
 };
 
 static int cell_say(const engine_cell *c, const char *what, const spark_err *err)
@@ -44,14 +41,17 @@ static spark_status cell_flush(cell_link *l, spark_err *err)
     return SPARK_SUCCESS;
 }
 
-static spark_status cell_await_config(engine_cell *c, spark_err *err)
+/* The next frame of the warden, sleeping until it is there. */
+static spark_status cell_await(engine_cell *c, spark_wire_type type, spark_wire_frame *f, spark_err *err)
 {
     cell_link *l = &c->links[CELL_WARDEN];
     for (;;) {
-        spark_wire_frame f;
         bool has = false, closed = false;
-        SPARK_TRY(spark_wire_next(l->wire, &f, &has, err));
-        if (has) return cell_config_parse(&c->config, f.payload, err);
+        SPARK_TRY(spark_wire_next(l->wire, f, &has, err));
+        if (has) {
+            SPARK_CHECK(f->type == type, err, SPARK_E_STATE, SPARK_ERR_NOWHERE, "told to end before it was ready");
+            return SPARK_SUCCESS;
+        }
         struct pollfd p = {.fd = l->fd, .events = POLLIN};
         (void)poll(&p, 1, -1);
         SPARK_TRY(spark_wire_read(l->wire, l->fd, &closed, err));
@@ -59,14 +59,22 @@ static spark_status cell_await_config(engine_cell *c, spark_err *err)
     }
 }
 
+static spark_status cell_await_config(engine_cell *c, spark_err *err)
+{
+    spark_wire_frame f;
+    SPARK_TRY(cell_await(c, SPARK_WIRE_CONFIG, &f, err));
+    return cell_config_parse(&c->config, f.payload, err);
+}
+
 static spark_status cell_start(engine_cell *c, const spark_jail_spec *spec, spark_err *err)
 {
+    static const uint32_t n_streams[CELL_N_LINKS] = {[CELL_FRONT] = SPARK_WIRE_STREAMS};
     for (uint32_t i = 0; i < CELL_N_LINKS; i++) {
         c->links[i].fd = -1;
-        SPARK_TRY(spark_wire_create(&c->links[i].wire, SPARK_WIRE_ENGINE, SPARK_WIRE_STREAMS, i == CELL_FRONT, err));
-        c->streams[i] = calloc(SPARK_WIRE_STREAMS, sizeof(cell_stream));
-        SPARK_CHECK(c->streams[i], err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
+        SPARK_TRY(spark_wire_create(&c->links[i].wire, SPARK_WIRE_ENGINE, n_streams[i], i == CELL_FRONT, err));
     }
+    c->streams = calloc(SPARK_WIRE_STREAMS, sizeof(cell_stream));
+    SPARK_CHECK(c->streams, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
     c->links[CELL_WARDEN].fd = CELL_FIRST_FD;
     SPARK_TRY(cell_await_config(c, err));
     SPARK_CHECK(spec->n_fds == 1 + c->config.n_links + c->config.n_files + c->config.has_public, err, SPARK_E_ARGUMENT,
@@ -97,75 +105,19 @@ static spark_status cell_open_model(engine_cell *c, spark_err *err)
     return SPARK_SUCCESS;
 }
 
-typedef struct cell_plan {
-    spark_engine_options engine;
-    size_t scratch;
-    cell_memory memory;
-} cell_plan;
-
-static uint64_t cell_fixed_bytes(void)
+/* Under a budget the warden divides it: it is told the least and the most, and says how much. */
+static spark_status cell_await_grant(engine_cell *c, cell_plan *p, spark_err *err)
 {
-    return CELL_N_LINKS *
-               (spark_wire_bytes(SPARK_WIRE_ENGINE, SPARK_WIRE_STREAMS) + SPARK_WIRE_STREAMS * sizeof(cell_stream)) +
-           sizeof(engine_cell);
-}
-
-static spark_status cell_sum(const engine_cell *c, cell_plan *p, uint32_t n_pages, spark_err *err)
-{
-    spark_engine_memory e;
-    spark_plan base;
-    const spark_session_options so = {.n_ctx = p->engine.n_ctx, .kv = (spark_kv_choice)c->config.kv};
-    p->engine.n_pages = n_pages;
-    SPARK_TRY(spark_model_plan(c->model, &so, &base, err));
-    SPARK_TRY(spark_engine_plan(c->model->net, c->model->tokenizer, &p->engine, c->config.n_threads, &e, err));
-    p->memory = (cell_memory){.weights = base.weights, .kv = e.kv};
-    p->memory.rest = e.scratch + e.requests + base.vocabulary + p->scratch + cell_fixed_bytes();
-    SPARK_CHECK(spark_add_u64(p->memory.weights, p->memory.kv, &p->memory.planned) &&
-                    spark_add_u64(p->memory.planned, p->memory.rest, &p->memory.planned),
-                err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "the plan exceeds what a computer can address");
-    return SPARK_SUCCESS;
-}
-
-/* As many pages as all that run could fill, or as the budget allows; a context of one request must fit. */
-static spark_status cell_fit(const engine_cell *c, cell_plan *p, spark_err *err)
-{
-    const uint64_t one = spark_div_up(p->engine.n_ctx, CELL_KV_BLOCK), all = one * p->engine.n_running;
-    const uint64_t budget = c->config.max_memory;
-    SPARK_CHECK(all <= UINT32_MAX, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "%u requests of %u positions are too many",
-                p->engine.n_running, p->engine.n_ctx);
-    SPARK_TRY(cell_sum(c, p, (uint32_t)all, err));
-    if (budget == 0 || p->memory.planned <= budget) return SPARK_SUCCESS;
-    const uint64_t page = p->memory.kv / all + 1, over = p->memory.planned - budget, less = spark_div_up(over, page);
-    const uint64_t n = less < all && all - less > one ? all - less : one;
-    SPARK_TRY(cell_sum(c, p, (uint32_t)n, err));
-    SPARK_CHECK(
-        p->memory.planned <= budget, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE,
-        "needs %.2f GiB (weights %.2f, keys and values of one context of %u %.2f, rest %.2f), the budget leaves %.2f",
-        (double)p->memory.planned / 1073741824, (double)p->memory.weights / 1073741824, p->engine.n_ctx,
-        (double)p->memory.kv / 1073741824, (double)p->memory.rest / 1073741824, (double)budget / 1073741824);
-    return SPARK_SUCCESS;
-}
-
-static spark_status cell_plan_all(engine_cell *c, cell_plan *p, spark_err *err)
-{
-    const spark_session_options so = {
-        .n_ctx = c->config.n_ctx, .n_batch = c->config.n_batch, .kv = (spark_kv_choice)c->config.kv};
-    spark_shape shape;
-    SPARK_TRY(api_session_shape(c->model, &so, &shape, err));
-    c->n_ctx = shape.n_ctx;
-    p->engine = (spark_engine_options){
-        .n_ctx = shape.n_ctx,
-        .n_running = c->config.n_running,
-        .n_waiting = c->config.n_waiting,
-        .waiting_tokens = c->config.waiting_tokens > shape.n_ctx ? (uint32_t)c->config.waiting_tokens : shape.n_ctx,
-        .n_batch = shape.n_batch > c->config.n_running ? shape.n_batch : c->config.n_running,
-        .itl_target_us = c->config.itl_target_us ? c->config.itl_target_us : SPARK_ITL_AUTO,
-        .kv_type = shape.kv_type,
-        .prefix_cache = c->config.prefix_cache};
-    size_t text = (size_t)shape.n_ctx * CELL_TEXT_TOKEN;
-    text = text < CELL_TEXT_MIN ? CELL_TEXT_MIN : text > SPARK_WIRE_ASK_MAX ? SPARK_WIRE_ASK_MAX : text;
-    p->scratch = api_text_scratch_bytes(c->model, shape.n_ctx, text);
-    return cell_fit(c, p, err);
+    uint8_t out[16];
+    spark_wire_frame f;
+    cell_link *w = &c->links[CELL_WARDEN];
+    if (c->config.max_memory == 0) return SPARK_SUCCESS;
+    spark_store_u64(out, p->least.planned);
+    spark_store_u64(out + 8, p->most.planned);
+    SPARK_TRY(spark_wire_put(w->wire, SPARK_WIRE_PLAN, 0, (spark_bytes){out, 16}, (spark_bytes){0}, err));
+    SPARK_TRY(cell_flush(w, err));
+    SPARK_TRY(cell_await(c, SPARK_WIRE_GRANT, &f, err));
+    return cell_plan_fit(p, &c->config, c->model, spark_load_u64(f.payload.ptr), err);
 }
 
 typedef struct cell_loading {
@@ -212,7 +164,9 @@ static spark_status cell_load(engine_cell *c, spark_err *err)
     cell_loading l = {c, 0};
     spark_pages pages = {0};
     SPARK_TRY(cell_open_model(c, err));
-    SPARK_TRY(cell_plan_all(c, &p, err));
+    SPARK_TRY(cell_plan_make(&p, &c->config, c->model, err));
+    SPARK_TRY(cell_await_grant(c, &p, err));
+    c->n_ctx = p.engine.n_ctx;
     SPARK_TRY(spark_model_load(c->model, cell_progress, &l, err));
     const spark_engine_parts parts = {.net = c->model->net,
                                       .kern = &c->model->kern,
@@ -221,8 +175,8 @@ static spark_status cell_load(engine_cell *c, spark_err *err)
                                       .pool = c->model->pool,
                                       .isa = c->model->isa};
     SPARK_TRY(spark_engine_create(&c->engine, &parts, &p.engine, err));
-    SPARK_TRY(spark_pages_alloc(&pages, p.scratch, "text of requests", err));
-    SPARK_TRY(spark_arena_create_within(&c->scratch, pages.ptr, p.scratch, err));
+    SPARK_TRY(spark_pages_alloc(&pages, p.text, "text of requests", err));
+    SPARK_TRY(spark_arena_create_within(&c->scratch, pages.ptr, p.text, err));
     if (c->config.has_public)
         SPARK_TRY(cell_read_public(c, CELL_FIRST_FD + 1 + (int)(c->config.n_links + c->config.n_files), err));
     return cell_make_ready(c, &p, err);
@@ -232,8 +186,9 @@ static spark_status cell_load(engine_cell *c, spark_err *err)
 
 static spark_status cell_greet(engine_cell *c, uint32_t link)
 {
-    return spark_wire_put(c->links[link].wire, SPARK_WIRE_READY, 0, (spark_bytes){c->ready, c->ready_len},
-                          (spark_bytes){0}, NULL);
+    const size_t len = link == CELL_WARDEN ? CELL_MEMORY_BYTES : c->ready_len; /* the warden does not parse the rest */
+    return spark_wire_put(c->links[link].wire, SPARK_WIRE_READY, 0, (spark_bytes){c->ready, len}, (spark_bytes){0},
+                          NULL);
 }
 
 /* Takes the next of the links that were made for fronts. */
@@ -272,7 +227,7 @@ static void cell_drop_front(engine_cell *c)
 
 static void cell_take_credit(engine_cell *c, uint32_t link, uint64_t stream)
 {
-    cell_stream *s = &c->streams[link][spark_wire_slot(stream)];
+    cell_stream *s = &c->streams[spark_wire_slot(stream)];
     if (!s->held || spark_wire_credit(c->links[link].wire, stream) <= 0) return;
     s->held = false;
     spark_engine_hold(c->engine, cell_request_id(link, stream), false);
@@ -293,7 +248,7 @@ static bool cell_take_frame(engine_cell *c, uint32_t link, const spark_wire_fram
 
 static bool cell_has_room(const engine_cell *c, const cell_link *l)
 {
-    return !c->events_wait && spark_wire_room(l->wire) >= CELL_ROOM;
+    return !c->events_wait && (l == &c->links[CELL_WARDEN] || spark_wire_room(l->wire) >= CELL_ROOM);
 }
 
 /* Reads and answers what a link brought. false: it is closed or broken. */

@@ -158,7 +158,7 @@ static spark_status cell_generate(engine_cell *c, uint32_t link, uint64_t stream
     r.n_public = cell_public_length(c, ids.ids, r.n_prompt);
     if (a->deadline_ms) r.deadline_ns = spark_clock_ns() + (uint64_t)a->deadline_ms * 1000000;
     SPARK_TRY(spark_engine_submit(c->engine, &r, retry_ms, err));
-    c->streams[link][spark_wire_slot(stream)] = (cell_stream){.n_prompt = r.n_prompt};
+    c->streams[spark_wire_slot(stream)] = (cell_stream){.n_prompt = r.n_prompt};
     spark_status s = a->prompt_ids ? cell_prompt_ids(c, link, stream, &ids, err) : SPARK_SUCCESS;
     if (spark_ok(s) && a->echo) s = cell_echo(c, link, stream, a, err);
     if (!spark_ok(s)) spark_engine_cancel(c->engine, r.id); /* its event finds the stream closed */
@@ -217,13 +217,13 @@ static void cell_pass_piece(engine_cell *c, uint32_t link, uint64_t stream, cons
     assert(spark_ok(s)); /* the caller saw room */
     (void)s;
     if (spark_wire_credit(w, stream) > 0) return;
-    c->streams[link][spark_wire_slot(stream)].held = true; /* until its reader grants more */
+    c->streams[spark_wire_slot(stream)].held = true; /* until its reader grants more */
     spark_engine_hold(c->engine, cell_request_id(link, stream), true);
 }
 
 static void cell_pass_end(engine_cell *c, uint32_t link, uint64_t stream, const spark_event *e)
 {
-    const cell_stream *s = &c->streams[link][spark_wire_slot(stream)];
+    const cell_stream *s = &c->streams[spark_wire_slot(stream)];
     uint8_t out[SPARK_FINISHED_BYTES];
     const spark_finished_message m = {.finish = e->finish,
                                       .stop_string = e->stop_string,
@@ -247,7 +247,7 @@ static void cell_pass_event(engine_cell *c, const spark_event *e)
     const uint64_t stream = cell_request_stream(e->id);
     spark_wire *w = c->links[link].wire;
     if (!spark_wire_is_open(w, stream)) return; /* its front is gone, or it failed before */
-    cell_stream *s = &c->streams[link][spark_wire_slot(stream)];
+    cell_stream *s = &c->streams[spark_wire_slot(stream)];
     uint8_t started[8];
     switch (e->kind) {
     case SPARK_EVENT_STARTED:
@@ -268,8 +268,8 @@ void cell_pass_events(engine_cell *c)
     spark_event e;
     c->events_wait = true;
     for (;;) {
-        for (uint32_t i = 0; i < CELL_N_LINKS; i++)
-            if (c->links[i].fd >= 0 && spark_wire_room(c->links[i].wire) < SPARK_WIRE_PIECE_MAX) return;
+        const cell_link *l = &c->links[CELL_FRONT]; /* the warden asks nothing, and gets no event */
+        if (l->fd >= 0 && spark_wire_room(l->wire) < SPARK_WIRE_PIECE_MAX) return;
         if (!spark_engine_event(c->engine, &e)) break;
         cell_pass_event(c, &e);
     }

@@ -8,6 +8,7 @@
 #include "serve/ask.h"
 #include "serve/cell_card.h"
 #include "serve/cell_config.h"
+#include "serve/cell_plan.h"
 #include "serve/messages.h"
 
 enum { CELL_WARDEN, CELL_FRONT, CELL_N_LINKS };
@@ -24,7 +25,7 @@ typedef struct cell_link {
     spark_wire *wire;
 } cell_link;
 
-/* What the end of a stream needs to tell, by link and slot. */
+/* What the end of a stream needs to tell, by slot. */
 typedef struct cell_stream {
     uint32_t n_prompt, n_cached;
     bool held;
@@ -39,9 +40,9 @@ typedef struct engine_cell {
     uint32_t n_ctx;
     uint32_t *public_ids, n_public; /* how prompts begin that all tenants share */
     cell_link links[CELL_N_LINKS];
-    cell_stream *streams[CELL_N_LINKS]; /* [SPARK_WIRE_STREAMS] */
-    uint32_t next_front;                /* how many links of fronts were used up */
-    uint8_t *ready;                     /* payload of READY */
+    cell_stream *streams; /* [SPARK_WIRE_STREAMS], of the front; the warden asks nothing */
+    uint32_t next_front;  /* how many links of fronts were used up */
+    uint8_t *ready;       /* payload of READY */
     size_t ready_len;
     spark_piece_message piece;
     uint8_t piece_head[SPARK_PIECE_HEAD_MAX];

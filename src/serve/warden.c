@@ -292,14 +292,7 @@ static void warden_read_signals(warden *w, int fd)
 
 /* ---- The loop ---- */
 
-static bool any_draining(const warden *w)
-{
-    for (uint32_t i = 0; i < WARDEN_INSTANCES; i++)
-        if (w->instances[i].state == INSTANCE_DRAINING) return true;
-    return false;
-}
-
-/* Starts what should run and does not. Under a budget, memory is given out again only when it has come back. */
+/* Starts what should run and does not. Under a budget memory is given out only when it has come back: warden_grant. */
 static void warden_start_wanted(warden *w)
 {
     spark_err err = {0};
@@ -309,7 +302,6 @@ static void warden_start_wanted(warden *w)
         spark_log_event(w->log, SPARK_LOG_ERROR, "front_start_failed", NULL, err.text);
         w->front_retry_ns = warden_backoff(&w->front_backoff_ms, 0);
     }
-    if (w->config->memory && any_draining(w)) return;
     for (uint32_t k = 0; k < w->config->n_models; k++) {
         warden_model *m = &w->models[k];
         if (m->look_again && !m->other) model_swap(w, k);
@@ -325,6 +317,20 @@ static void warden_start_wanted(warden *w)
     }
 }
 
+/* The memory sum of all, before anything is served. */
+static void warden_log_plan(const warden *w)
+{
+    uint64_t engines = 0;
+    for (uint32_t i = 0; i < WARDEN_INSTANCES; i++)
+        if (w->instances[i].state != INSTANCE_FREE) engines += w->instances[i].planned;
+    spark_log_begin(w->log, SPARK_LOG_INFO, "memory_plan");
+    spark_log_u64(w->log, "planned_bytes", engines + w->front_memory.planned);
+    spark_log_u64(w->log, "engines_bytes", engines);
+    spark_log_u64(w->log, "front_bytes", w->front_memory.planned);
+    if (w->config->memory) spark_log_u64(w->log, "budget_bytes", w->config->memory);
+    spark_log_end(w->log);
+}
+
 /* When every model that is loaded at start is ready, and the front is up: once. */
 static void warden_announce(warden *w, void (*banner)(const spark_config *c))
 {
@@ -334,6 +340,7 @@ static void warden_announce(warden *w, void (*banner)(const spark_config *c))
         if (m->config->load == WARDEN_LOAD_AT_START && !(m->current && m->current->state == INSTANCE_READY)) return;
     }
     w->announced = true;
+    warden_log_plan(w);
     spark_notify_systemd("READY=1");
     if (banner) banner(w->config);
 }
@@ -492,6 +499,10 @@ spark_status spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(
     for (uint32_t k = 0; k < c->n_models; k++)
         w->models[k] = (warden_model){.config = &c->models[k], .wanted = c->models[k].load == WARDEN_LOAD_AT_START};
     const int signals = warden_signals();
+    w->front_memory = cell_front_plan(c);
+    SPARK_CHECK(c->memory == 0 || c->memory > w->front_memory.planned, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE,
+                "memory: the budget of %.0f MiB is less than the %.0f MiB that front and warden need",
+                (double)c->memory / (1 << 20), (double)w->front_memory.planned / (1 << 20));
     SPARK_TRY(warden_check_jail(w, err));
     SPARK_CHECK(signals >= 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot take signals: %s", strerror(errno));
     SPARK_TRY(warden_open_log(w, err));
@@ -499,6 +510,7 @@ spark_status spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(
     SPARK_TRY(warden_listen(w, err));
     while (!warden_done(w)) {
         warden_start_wanted(w);
+        warden_grant(w);
         warden_turn(w, signals);
         warden_announce(w, banner);
     }

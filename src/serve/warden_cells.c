@@ -40,6 +40,7 @@ spark_status warden_start_front(warden *w, spark_err *err)
                                   .n_fds = 1,
                                   .n_threads = 1,
                                   .max_files = w->config->max_connections + WARDEN_FRONT_FILES,
+                                  .max_memory = w->config->memory ? w->front_memory.planned + WARDEN_FRONT_SLACK : 0,
                                   .uid = spark_jail_uid(w->cells_started++),
                                   .name = "front"};
     const spark_status s = spark_jail_start(&w->front, &spec, err);
@@ -63,15 +64,13 @@ static warden_instance *instance_free(warden *w)
     return NULL;
 }
 
-/* What the budget leaves for one more engine; 0 = there is no budget. UINT64_MAX would be too much to ask for. */
+/* What the budget leaves for engines that have nothing yet. */
 static uint64_t warden_budget_left(const warden *w)
 {
-    uint64_t left = w->config->memory;
-    if (left == 0) return 0;
+    uint64_t taken = w->front_memory.planned;
     for (uint32_t i = 0; i < WARDEN_INSTANCES; i++)
-        if (w->instances[i].state != INSTANCE_FREE)
-            left = left > w->instances[i].planned ? left - w->instances[i].planned : 1;
-    return left > WARDEN_FRONT_BYTES ? left - WARDEN_FRONT_BYTES : 1;
+        if (w->instances[i].state != INSTANCE_FREE) taken += w->instances[i].planned;
+    return taken < w->config->memory ? w->config->memory - taken : 0;
 }
 
 static void instance_close(warden_instance *i)
@@ -119,23 +118,11 @@ static spark_status engine_open_public(const spark_config_model *m, engine_fds *
 
 static spark_status engine_send_config(const warden *w, warden_instance *i, const engine_fds *f, spark_err *err)
 {
-    const spark_config_model *m = w->models[i->model].config;
-    static const uint32_t kinds[] = {SPARK_KV_TYPE_F16, SPARK_KV_TYPE_F32, SPARK_KV_TYPE_Q8_0}; /* choices of `kv` */
     cell_config c;
-    cell_config_defaults(&c);
-    snprintf(c.name, sizeof c.name, "%s", m->name);
-    if (w->config->cpu) snprintf(c.cpu, sizeof c.cpu, "%s", w->config->cpu);
+    cell_config_of(&c, w->config, w->models[i->model].config);
     c.n_links = CELL_FRONT_LINKS;
     c.n_files = f->n_files;
-    if (m->threads) c.n_threads = m->threads;
-    c.n_ctx = m->ctx;
-    c.n_running = m->parallel;
-    c.n_waiting = m->queue;
-    c.itl_target_us = (uint32_t)(w->config->itl_target * 1000);
-    c.kv = kinds[m->kv];
-    c.prefix_cache = m->prefix_cache;
-    c.has_public = m->public_prefix != NULL;
-    c.max_memory = warden_budget_left(w);
+    c.max_memory = w->config->memory;
     char *text = cell_config_text(&c);
     SPARK_CHECK(text, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
     spark_status s = spark_wire_put(i->wire, SPARK_WIRE_CONFIG, 0, spark_bytes_of(text), (spark_bytes){0}, err);
@@ -148,7 +135,8 @@ static spark_status engine_start(warden *w, warden_instance *i, engine_fds *f, s
 {
     const spark_config_model *m = w->models[i->model].config;
     char name[64];
-    SPARK_TRY(spark_wire_create(&i->wire, SPARK_WIRE_CLIENT, 1, false, err));
+    const uint32_t n_threads = m->threads ? m->threads : spark_cpu_count();
+    SPARK_TRY(spark_wire_create(&i->wire, SPARK_WIRE_CLIENT, 0, false, err));
     SPARK_TRY(engine_open_fds(i, m, f, err));
     SPARK_TRY(engine_open_public(m, f, err));
     snprintf(name, sizeof name, "engine %.50s", m->name);
@@ -156,7 +144,9 @@ static spark_status engine_start(warden *w, warden_instance *i, engine_fds *f, s
                                   .level = w->level,
                                   .fds = f->fd,
                                   .n_fds = f->n,
-                                  .n_threads = m->threads ? m->threads : spark_cpu_count(),
+                                  .n_threads = n_threads,
+                                  .max_memory = w->config->memory ? w->config->memory + cell_address_slack(n_threads)
+                                                                  : 0, /* a backstop: its share is known only later */
                                   .uid = spark_jail_uid(i->cell_number),
                                   .name = name};
     SPARK_TRY(spark_jail_start(&i->cell, &spec, err));
@@ -222,6 +212,73 @@ static bool warden_evict(warden *w, uint32_t for_model)
     return true;
 }
 
+static bool warden_any(const warden *w, instance_state state, bool waits)
+{
+    for (uint32_t i = 0; i < WARDEN_INSTANCES; i++)
+        if (w->instances[i].state == state && w->instances[i].waits == waits) return true;
+    return false;
+}
+
+static void engine_grant(warden *w, warden_instance *i, uint64_t bytes)
+{
+    uint8_t out[8];
+    spark_err err = {0};
+    i->waits = false;
+    i->planned = bytes;
+    spark_store_u64(out, bytes);
+    spark_status s = spark_wire_put(i->wire, SPARK_WIRE_GRANT, 0, (spark_bytes){out, 8}, (spark_bytes){0}, &err);
+    if (spark_ok(s)) s = spark_wire_write(i->wire, i->link, &err);
+    if (spark_ok(s)) return;
+    spark_log_event(w->log, SPARK_LOG_ERROR, "engine_link_broken", w->models[i->model].config->name, err.text);
+    warden_kill_engine(i);
+}
+
+void warden_grant(warden *w)
+{
+    cell_wish wish[WARDEN_INSTANCES];
+    warden_instance *of[WARDEN_INSTANCES];
+    uint32_t n = 0, n_short = 0;
+    if (warden_any(w, INSTANCE_LOADING, false) || warden_any(w, INSTANCE_DRAINING, false))
+        return; /* until all is known */
+    for (uint32_t i = 0; i < WARDEN_INSTANCES; i++) {
+        if (w->instances[i].state != INSTANCE_LOADING || w->instances[i].link < 0) continue;
+        of[n] = &w->instances[i];
+        wish[n++] = w->instances[i].wish;
+    }
+    cell_share(wish, n, warden_budget_left(w));
+    while (n_short < n && wish[n_short].granted >= wish[n_short].least) n_short++;
+    if (n_short < n && warden_evict(w, of[n_short]->model)) return; /* again, once the other has gone */
+    for (uint32_t i = 0; i < n; i++) engine_grant(w, of[i], wish[i].granted);
+}
+
+static void engine_has_plan(warden *w, warden_instance *i, const uint8_t *payload)
+{
+    i->waits = true;
+    i->wish = (cell_wish){.least = spark_load_u64(payload), .most = spark_load_u64(payload + 8)};
+    if (i->wish.most < i->wish.least) i->wish.most = i->wish.least;
+    if (w->config->memory == 0) warden_kill_engine(i); /* nobody asked it */
+}
+
+static void engine_log_ready(const warden *w, const warden_instance *i, const cell_memory *m)
+{
+    char text[CELL_MEMORY_TEXT];
+    spark_log_begin(w->log, SPARK_LOG_INFO, "model_ready");
+    spark_log_text(w->log, "model", w->models[i->model].config->name);
+    spark_log_ms(w->log, "ms", spark_clock_ns() - i->started_ns);
+    if (w->config->log_format == SPARK_LOG_READABLE) {
+        spark_log_text(w->log, "memory", cell_memory_text(m, text));
+    } else {
+        spark_log_u64(w->log, "planned_bytes", m->planned);
+#define WARDEN_PART(name, words) spark_log_u64(w->log, #name "_bytes", m->name);
+        CELL_MEMORY_PARTS(WARDEN_PART)
+#undef WARDEN_PART
+    }
+    spark_log_u64(w->log, "context", m->n_ctx);
+    spark_log_u64(w->log, "whole_contexts", cell_memory_contexts(m));
+    spark_log_u64(w->log, "parallel", m->n_running);
+    spark_log_end(w->log);
+}
+
 static void engine_is_ready(warden *w, warden_instance *i, const uint8_t *payload)
 {
     const cell_memory memory = cell_memory_get(payload);
@@ -229,14 +286,7 @@ static void engine_is_ready(warden *w, warden_instance *i, const uint8_t *payloa
     i->planned = memory.planned;
     i->state = INSTANCE_READY;
     m->backoff_ms = 0;
-    spark_log_begin(w->log, SPARK_LOG_INFO, "model_ready");
-    spark_log_text(w->log, "model", m->config->name);
-    spark_log_ms(w->log, "ms", spark_clock_ns() - i->started_ns);
-    spark_log_u64(w->log, "planned_bytes", memory.planned);
-    spark_log_u64(w->log, "weights_bytes", memory.weights);
-    spark_log_u64(w->log, "kv_bytes", memory.kv);
-    spark_log_u64(w->log, "rest_bytes", memory.rest);
-    spark_log_end(w->log);
+    engine_log_ready(w, i, &memory);
     if (m->other == i) { /* the front goes over to it, says so, and then the old one drains */
         warden_instance *old = m->current;
         m->current = i;
@@ -277,6 +327,7 @@ void warden_read_engine(warden *w, warden_instance *i)
         spark_wire_frame f;
         s = spark_wire_next(i->wire, &f, &has, &err);
         if (!spark_ok(s) || !has) break;
+        if (f.type == SPARK_WIRE_PLAN) engine_has_plan(w, i, f.payload.ptr);
         if (f.type == SPARK_WIRE_READY) engine_is_ready(w, i, f.payload.ptr);
         if (f.type == SPARK_WIRE_BROKEN) engine_is_broken(w, i, f.payload);
     }

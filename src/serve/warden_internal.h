@@ -6,6 +6,7 @@
 
 #include "jail/jail.h"
 #include "serve/cell_config.h"
+#include "serve/cell_plan.h"
 #include "serve/control.h"
 #include "serve/log.h"
 #include "serve/warden.h"
@@ -15,11 +16,12 @@ enum {
     WARDEN_INSTANCES = 2 * SPARK_MAX_SERVED, /* each model and its successor */
     WARDEN_BACKOFF_MS = 100,
     WARDEN_BACKOFF_MAX_MS = 30000,
-    WARDEN_HEALTHY_MS = 60000,     /* who ran so long starts again at once */
-    WARDEN_FRONT_FILES = 256,      /* descriptors of the front beside its connections */
-    WARDEN_FRONT_BYTES = 64 << 20, /* of the budget, for front and warden: connections come on top of its 30 MB */
-    WARDEN_TLS_ON = 0,             /* choice of the setting `tls` */
-    WARDEN_LOAD_AT_START = 0,      /* choice of the setting `load` */
+    WARDEN_FRONT_FILES = 256,  /* descriptors of the front beside its connections */
+    WARDEN_HEALTHY_MS = 60000, /* who ran so long starts again at once */
+    WARDEN_FRONT_SLACK =
+        8 << 20,       /* addresses of the front that are no memory: less than the program has pages it never runs */
+    WARDEN_TLS_ON = 0, /* choice of the setting `tls` */
+    WARDEN_LOAD_AT_START = 0, /* choice of the setting `load` */
 };
 
 typedef enum instance_state { INSTANCE_FREE, INSTANCE_LOADING, INSTANCE_READY, INSTANCE_DRAINING } instance_state;
@@ -33,7 +35,9 @@ typedef struct warden_instance {
     spark_wire *wire;
     int fronts[CELL_FRONT_LINKS]; /* our ends of its links to fronts; -1: handed out */
     uint32_t next_front;
-    uint64_t planned, started_ns;
+    bool waits; /* under a budget: it told its wish and waits for its grant */
+    cell_wish wish;
+    uint64_t planned, started_ns; /* planned: what it was granted, then what it takes; 0: nothing yet */
     struct stat file;
 } warden_instance;
 
@@ -60,6 +64,7 @@ typedef struct warden {
     uint64_t front_retry_ns, front_backoff_ms, front_started_ns, drain_end_ns;
     uint32_t cells_started;
     char *jail_json;
+    cell_front front_memory;
     int exit_code;
 } warden;
 
@@ -67,6 +72,8 @@ typedef struct warden {
 SPARK_MUST_CHECK spark_status warden_start_front(warden *w, spark_err *err);
 /* Starts loading a model; E_MEMORY in the plan comes later, by its link. */
 SPARK_MUST_CHECK spark_status warden_start_engine(warden *w, uint32_t model, spark_err *err);
+/* Divides what the budget leaves among the engines that wait for it, once all that start have told their wishes. */
+void warden_grant(warden *w);
 void warden_read_engine(warden *w, warden_instance *i);  /* its link has something */
 void warden_engine_ended(warden *w, warden_instance *i); /* its process is gone */
 void warden_drain_engine(warden_instance *i);

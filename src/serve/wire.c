@@ -44,37 +44,38 @@ struct spark_wire {
     spark_err why;
 };
 
-/* An engine reads asks and writes pieces; a client the other way round. Room for two of the largest frames, so that one can be
- * written while the next is put in line; many small ones fit besides. */
-enum { WIRE_SMALL = 1 << 20 };
-static size_t wire_cap(spark_wire_side reader)
+/* A line in holds the largest frame and many small ones behind it. A client's line out holds two of the largest, so that one can
+ * be written while the next is put in line; an engine's answers are seldom so large. Frames of a link without streams are small. */
+enum { WIRE_SMALL = 1 << 20, WIRE_CONFIG_MAX = 64 << 10 };
+static size_t wire_in_cap(uint32_t n_streams)
 {
-    return reader == SPARK_WIRE_ENGINE ? 2 * (SPARK_WIRE_ASK_MAX + SPARK_WIRE_HEAD) : SPARK_WIRE_ASK_MAX + WIRE_SMALL;
+    return n_streams ? SPARK_WIRE_ASK_MAX + WIRE_SMALL : 2 * (WIRE_CONFIG_MAX + SPARK_WIRE_HEAD);
 }
 
-static spark_wire_side wire_other(spark_wire_side s)
+static size_t wire_out_cap(spark_wire_side side, uint32_t n_streams)
 {
-    return s == SPARK_WIRE_CLIENT ? SPARK_WIRE_ENGINE : SPARK_WIRE_CLIENT;
+    return side == SPARK_WIRE_CLIENT && n_streams ? 2 * (SPARK_WIRE_ASK_MAX + SPARK_WIRE_HEAD) : wire_in_cap(n_streams);
 }
 
 size_t spark_wire_bytes(spark_wire_side side, uint32_t n_streams)
 {
-    return sizeof(spark_wire) + n_streams * sizeof(wire_stream) + wire_cap(side) + wire_cap(wire_other(side));
+    return sizeof(spark_wire) + n_streams * sizeof(wire_stream) + wire_in_cap(n_streams) +
+           wire_out_cap(side, n_streams);
 }
 
 spark_status spark_wire_create(spark_wire **out, spark_wire_side side, uint32_t n_streams, bool configured,
                                spark_err *err)
 {
-    assert(n_streams >= 1 && n_streams <= SPARK_WIRE_STREAMS);
+    assert(n_streams <= SPARK_WIRE_STREAMS);
     spark_wire *w = calloc(1, sizeof *w);
     SPARK_CHECK(w, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
     *w = (spark_wire){.side = side,
                       .first = configured ? LINK_IS_CONFIGURED : LINK_IS_NEW,
                       .link = configured ? LINK_IS_CONFIGURED : LINK_IS_NEW,
                       .n_streams = n_streams,
-                      .streams = calloc(n_streams, sizeof *w->streams),
-                      .in_cap = wire_cap(side),
-                      .out_cap = wire_cap(wire_other(side))};
+                      .streams = calloc(n_streams + !n_streams, sizeof *w->streams),
+                      .in_cap = wire_in_cap(n_streams),
+                      .out_cap = wire_out_cap(side, n_streams)};
     w->in = malloc(w->in_cap); /* not calloc: what is not touched takes no memory either way, and reads come first */
     w->out = malloc(w->out_cap);
     if (!w->streams || !w->in || !w->out) {
@@ -260,7 +261,7 @@ static spark_status wire_parse(spark_wire *w, spark_wire_frame *f, bool *has, sp
     if (type >= SPARK_WIRE_N_TYPES || spark_load_u16(p + 6) != 0) return wire_break(w, NULL, "of an unknown type", err);
     *f = (spark_wire_frame){(spark_wire_type)type, spark_load_u64(p + 8), {p + SPARK_WIRE_HEAD, len}};
     if (wire_rules[type].from == w->side) return wire_break(w, f, "came from the wrong side", err);
-    if (len < wire_rules[type].min || len > wire_rules[type].max)
+    if (len < wire_rules[type].min || len > wire_rules[type].max || len > w->in_cap - SPARK_WIRE_HEAD)
         return wire_break(w, f, "has a length out of bounds", err);
     *has = w->end - w->begin - SPARK_WIRE_HEAD >= len;
     return SPARK_SUCCESS;

@@ -44,12 +44,13 @@ enum {
 
 /* name, sender, when, least and largest payload */
 #define SPARK_WIRE_FRAMES(X)                                                                                           \
-    X(CONFIG, CLIENT, LINK_NEW, 2, 64 << 10)       /* what to open and how, JSON */                                    \
-    X(PROGRESS, ENGINE, LINK_CONFIGURED, 16, 16)   /* bytes of weights loaded, and of all */                           \
-    X(READY, ENGINE, LINK_CONFIGURED, 32, 4 << 20) /* memory, and the model described; the link is open for streams */ \
-    X(BROKEN, ENGINE, LINK_ANY, 16, 1024)          /* the model cannot be served, and why; nothing follows */          \
-    X(DRAIN, CLIENT, LINK_ANY, 0, 0)               /* finish what runs, take no more, exit */                          \
-    X(STATS, ENGINE, LINK_READY, 160, 160)         /* gauges, every 100 ms, while something changes */                 \
+    X(CONFIG, CLIENT, LINK_NEW, 2, 64 << 10)     /* what to open and how, JSON */                                      \
+    X(PROGRESS, ENGINE, LINK_CONFIGURED, 16, 16) /* bytes of weights loaded, and of all */                             \
+    X(READY, ENGINE, LINK_CONFIGURED, 112,                                                                             \
+      4 << 20)                             /* memory, and the model described; the link is open for streams */         \
+    X(BROKEN, ENGINE, LINK_ANY, 16, 1024)  /* the model cannot be served, and why; nothing follows */                  \
+    X(DRAIN, CLIENT, LINK_ANY, 0, 0)       /* finish what runs, take no more, exit */                                  \
+    X(STATS, ENGINE, LINK_READY, 160, 160) /* gauges, every 100 ms, while something changes */                         \
     X(ASK, CLIENT, STREAM_NEW, 8, SPARK_WIRE_ASK_MAX)                                                                  \
     X(CANCEL, CLIENT, STREAM_OPEN, 0, 0)                                                                               \
     X(CREDIT, CLIENT, STREAM_OPEN, 4, 4) /* so many bytes more */                                                      \
@@ -58,7 +59,10 @@ enum {
     X(DATA, ENGINE, STREAM_OPEN, 0,                                                                                    \
       SPARK_WIRE_ASK_MAX) /* an answer that is not generated: text, or ids; once, needs no credit */                   \
     X(FINISHED, ENGINE, STREAM_OPEN, 40, 40) /* closes the stream */                                                   \
-    X(FAILED, ENGINE, STREAM_OPEN, 16, 1024) /* closes it: why */
+    X(FAILED, ENGINE, STREAM_OPEN, 16, 1024) /* closes it: why */                                                      \
+    X(PLAN, ENGINE, LINK_CONFIGURED, 16,                                                                               \
+      16) /* under a budget: bytes that the engine needs at least, and takes at most */                                \
+    X(GRANT, CLIENT, LINK_CONFIGURED, 8, 8) /* bytes that it may take */
 
 typedef enum spark_wire_type {
 #define SPARK_WIRE_ENUM(name, from, when, min, max) SPARK_WIRE_##name,
@@ -73,7 +77,8 @@ typedef struct spark_wire_frame {
     spark_bytes payload; /* borrowed until the next call */
 } spark_wire_frame;
 
-/* One end of a link for at most n_streams streams (1 to SPARK_WIRE_STREAMS). `configured`: a second link to an engine, which
+/* One end of a link for at most n_streams streams (to SPARK_WIRE_STREAMS; 0: none is ever opened, and no frame
+ * is larger than 64 KiB). `configured`: a second link to an engine, which
  * knows its configuration from the first and begins with READY. */
 SPARK_MUST_CHECK spark_status spark_wire_create(spark_wire **out, spark_wire_side side, uint32_t n_streams,
                                                 bool configured, spark_err *err);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "serve/cell_config.h"
+#include "serve/cell_plan.h"
 #include "serve/messages.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

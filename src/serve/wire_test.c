@@ -98,9 +98,9 @@ static void make_ready(pair *p)
     put(p->client, SPARK_WIRE_CONFIG, 0, 2);
     carry(p->client, p->engine, SIZE_MAX);
     expect(p->engine, SPARK_WIRE_CONFIG, 0, 2);
-    put(p->engine, SPARK_WIRE_READY, 0, 40);
+    put(p->engine, SPARK_WIRE_READY, 0, 140);
     carry(p->engine, p->client, SIZE_MAX);
-    expect(p->client, SPARK_WIRE_READY, 0, 40);
+    expect(p->client, SPARK_WIRE_READY, 0, 140);
 }
 
 static uint64_t open_stream(pair *p)
@@ -120,9 +120,9 @@ static void test_frames_arrive_whole_at_every_cut(void **state)
     for (size_t step = 1; step < 200; step += step < 40 ? 1 : 37) {
         pair p;
         setup(&p, true);
-        put(p.engine, SPARK_WIRE_READY, 0, 50);
+        put(p.engine, SPARK_WIRE_READY, 0, 150);
         carry(p.engine, p.client, step);
-        expect(p.client, SPARK_WIRE_READY, 0, 50);
+        expect(p.client, SPARK_WIRE_READY, 0, 150);
         const uint64_t s = open_stream(&p);
         put(p.engine, SPARK_WIRE_STARTED, s, 8);
         put(p.engine, SPARK_WIRE_PIECE, s, 33);
@@ -145,7 +145,7 @@ static void test_link_frames_have_their_order(void **state)
     setup(&p, false);
     feed_raw(p.engine, 100, SPARK_WIRE_ASK, 0, 1ull << 32);
     expect_break(p.engine, "before the link was ready");
-    feed_raw(p.client, 40, SPARK_WIRE_READY, 0, 0);
+    feed_raw(p.client, 140, SPARK_WIRE_READY, 0, 0);
     expect_break(p.client, "out of turn");
     teardown(&p);
     setup(&p, false);
@@ -154,6 +154,57 @@ static void test_link_frames_have_their_order(void **state)
     expect_break(p.engine, "came again");
     feed_raw(p.client, 16, SPARK_WIRE_PROGRESS, 0, 0);
     expect_break(p.client, "out of turn");
+    teardown(&p);
+    setup(&p, false);
+    feed_raw(p.client, 16, SPARK_WIRE_PLAN, 0, 0);
+    expect_break(p.client, "out of turn"); /* before its CONFIG */
+    teardown(&p);
+    setup(&p, false);
+    make_ready(&p);
+    feed_raw(p.engine, 8, SPARK_WIRE_GRANT, 0, 0);
+    expect_break(p.engine, "out of turn");
+    teardown(&p);
+}
+
+static void test_a_link_without_streams_carries_a_plan_and_no_ask(void **state)
+{
+    (void)state;
+    pair p;
+    spark_err err;
+    assert_ok(spark_wire_create(&p.client, SPARK_WIRE_CLIENT, 0, false, &err));
+    assert_ok(spark_wire_create(&p.engine, SPARK_WIRE_ENGINE, 0, false, &err));
+    assert_true(spark_wire_bytes(SPARK_WIRE_ENGINE, 0) < spark_wire_bytes(SPARK_WIRE_ENGINE, 1) - SPARK_WIRE_ASK_MAX);
+    put(p.client, SPARK_WIRE_CONFIG, 0, 64 << 10);
+    carry(p.client, p.engine, SIZE_MAX);
+    expect(p.engine, SPARK_WIRE_CONFIG, 0, 64 << 10);
+    put(p.engine, SPARK_WIRE_PLAN, 0, 16);
+    carry(p.engine, p.client, SIZE_MAX);
+    expect(p.client, SPARK_WIRE_PLAN, 0, 16);
+    put(p.client, SPARK_WIRE_GRANT, 0, 8);
+    carry(p.client, p.engine, SIZE_MAX);
+    expect(p.engine, SPARK_WIRE_GRANT, 0, 8);
+    put(p.engine, SPARK_WIRE_READY, 0, 112);
+    carry(p.engine, p.client, SIZE_MAX);
+    expect(p.client, SPARK_WIRE_READY, 0, 112);
+    uint64_t stream = 0;
+    assert_code(spark_wire_open(p.client, &stream, &err), SPARK_E_LIMIT);
+    feed_raw(p.engine, 100, SPARK_WIRE_ASK, 0, 1ull << 32);
+    expect_break(p.engine, "beyond the limit");
+    teardown(&p);
+}
+
+static void test_a_frame_larger_than_a_small_line_breaks_it_before_the_payload_comes(void **state)
+{
+    (void)state;
+    pair p;
+    spark_err err;
+    assert_ok(spark_wire_create(&p.client, SPARK_WIRE_CLIENT, 0, true, &err));
+    assert_ok(spark_wire_create(&p.engine, SPARK_WIRE_ENGINE, 0, true, &err));
+    uint8_t head[SPARK_WIRE_HEAD] = {0};
+    spark_store_u32(head, 1 << 20);
+    spark_store_u16(head + 4, SPARK_WIRE_READY); /* which the table allows to be larger */
+    spark_wire_feed(p.client, (spark_bytes){head, sizeof head});
+    expect_break(p.client, "out of bounds");
     teardown(&p);
 }
 
@@ -164,7 +215,7 @@ static void test_a_frame_from_the_wrong_side_breaks_the_link(void **state)
     for (int t = 0; t < SPARK_WIRE_N_TYPES; t++) {
         setup(&p, true);
         const bool from_engine = t == SPARK_WIRE_PROGRESS || t == SPARK_WIRE_READY || t == SPARK_WIRE_BROKEN ||
-                                 t == SPARK_WIRE_STATS || (t >= SPARK_WIRE_STARTED && t <= SPARK_WIRE_FAILED);
+                                 t == SPARK_WIRE_STATS || (t >= SPARK_WIRE_STARTED && t <= SPARK_WIRE_PLAN);
         spark_wire *w = from_engine ? p.engine : p.client;
         feed_raw(w, 4, (uint16_t)t, 0, 0);
         expect_break(w, "wrong side");
@@ -489,6 +540,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_frames_arrive_whole_at_every_cut),
         cmocka_unit_test(test_link_frames_have_their_order),
+        cmocka_unit_test(test_a_link_without_streams_carries_a_plan_and_no_ask),
+        cmocka_unit_test(test_a_frame_larger_than_a_small_line_breaks_it_before_the_payload_comes),
         cmocka_unit_test(test_a_frame_from_the_wrong_side_breaks_the_link),
         cmocka_unit_test(test_unknown_types_and_lengths_break_the_link_before_the_payload_comes),
         cmocka_unit_test(test_streams_open_once_and_close_once),

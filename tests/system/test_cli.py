@@ -3,7 +3,7 @@ import json, os, pathlib, re, shutil, subprocess, time, unittest
 
 from support import DATA, ROOT, SPARK, Folder, is_one_error_line, needs_data, spark, spark_json
 
-COMMANDS = ['run', 'chat', 'inspect', 'tokenize', 'score', 'bench', 'quantize', 'serve', 'jail', 'key', 'config', 'version', 'completion']
+COMMANDS = ['run', 'chat', 'inspect', 'tokenize', 'score', 'bench', 'quantize', 'serve', 'jail', 'key', 'plan', 'config', 'version', 'completion']
 STORIES = DATA / 'llm/stories260K/stories260K.f32.gguf'
 
 

@@ -327,7 +327,7 @@ class Budget(Folder):
     def test_a_budget_that_is_too_small_is_refused_with_the_sum(self):
         p = subprocess.run([SPARK, 'serve', '--memory', '70M', '--listen', f'tcp:127.0.0.1:{free_port()}', '--no-auth'], capture_output=True, timeout=20)
         self.assertEqual(p.returncode, 1, p.stderr)
-        self.assertRegex(p.stderr.decode(), 'needs .* GiB .*budget')
+        self.assertRegex(p.stderr.decode(), 'needs .* MiB .*budget')
 
     def test_models_load_on_first_use_and_the_least_recent_makes_room(self):
         with Server('--model', 'a=', '--model', 'b=', '--model', 'c=', '--load', 'use', '--memory', '230M') as s:

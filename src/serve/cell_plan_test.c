@@ -1,0 +1,78 @@
+/* cell_plan_test.c - how a budget is divided, and what the front may have of it. */
+#include <string.h>
+
+#include "base/test.h"
+#include "serve/cell_plan.h"
+
+static void test_everybody_gets_his_most_where_there_is_enough(void **state)
+{
+    (void)state;
+    cell_wish w[] = {{10, 50, 0}, {20, 20, 0}};
+    cell_share(w, 2, 1000);
+    assert_int_equal(w[0].granted, 50);
+    assert_int_equal(w[1].granted, 20);
+}
+
+static void test_what_remains_is_divided_by_what_each_lacks_and_never_exceeded(void **state)
+{
+    (void)state;
+    cell_wish w[] = {{100, 200, 0}, {100, 400, 0}, {50, 50, 0}};
+    cell_share(w, 3, 450); /* 200 for the 400 that are lacking */
+    assert_int_equal(w[0].granted, 150);
+    assert_int_equal(w[1].granted, 250);
+    assert_int_equal(w[2].granted, 50);
+    for (uint64_t left = 250; left < 800; left++) {
+        cell_share(w, 3, left);
+        assert_true(w[0].granted + w[1].granted + w[2].granted <= left);
+        for (int i = 0; i < 3; i++) assert_in_range(w[i].granted, w[i].least, w[i].most);
+    }
+}
+
+static void test_who_does_not_fit_learns_what_is_left_and_nobody_gets_more_than_his_least(void **state)
+{
+    (void)state;
+    cell_wish w[] = {{100, 900, 0}, {500, 600, 0}, {60, 70, 0}};
+    cell_share(w, 3, 300);
+    assert_int_equal(w[0].granted, 100);
+    assert_int_equal(w[1].granted, 200);
+    assert_int_equal(w[2].granted, 60);
+}
+
+static void test_a_sum_goes_over_the_wire_as_it_was(void **state)
+{
+    (void)state;
+    uint8_t bytes[CELL_MEMORY_BYTES];
+    cell_memory m, back;
+    for (size_t i = 0; i < sizeof m / 8; i++) memcpy((uint8_t *)&m + 8 * i, &(uint64_t){i * 1000003 + 1}, 8);
+    cell_memory_put(bytes, &m);
+    back = cell_memory_get(bytes);
+    assert_memory_equal(&back, &m, sizeof m);
+}
+
+static void test_the_front_takes_an_eighth_of_a_budget_at_most(void **state)
+{
+    (void)state;
+    spark_config *c = NULL;
+    spark_err err;
+    assert_ok(spark_config_create(&c, &err));
+    assert_ok(spark_config_add_model(c, "demo=", &err));
+    const cell_front none = cell_front_plan(c);
+    assert_int_equal(none.planned, none.wish);
+    c->memory = 1ull << 30;
+    assert_int_equal(cell_front_plan(c).planned, 1u << 27);
+    c->memory = 1ull << 36;
+    assert_int_equal(cell_front_plan(c).planned, none.wish);
+    spark_config_destroy(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_everybody_gets_his_most_where_there_is_enough),
+        cmocka_unit_test(test_what_remains_is_divided_by_what_each_lacks_and_never_exceeded),
+        cmocka_unit_test(test_who_does_not_fit_learns_what_is_left_and_nobody_gets_more_than_his_least),
+        cmocka_unit_test(test_a_sum_goes_over_the_wire_as_it_was),
+        cmocka_unit_test(test_the_front_takes_an_eighth_of_a_budget_at_most),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,149 @@
+"""spark plan: the printed sum is what the service takes, and a budget is kept."""
+import json, os, pathlib, re, signal, socket, subprocess, threading, time, unittest
+
+from serving import Server, in_parallel, free_port
+from support import SPARK, Folder, spark, spark_json
+
+SYNTHETIC = os.environ.get('SPARK_SYNTHETIC') or str(pathlib.Path(SPARK).resolve().parent / 'tools/synthetic-model/synthetic-model')
+PARTS = ['weights', 'kv', 'compute', 'requests', 'text', 'vocabulary', 'links', 'program']
+MIB = 1 << 20
+
+
+def resident(pid):
+    """Bytes, without clean pages of the embedded model's file: what the plan is about."""
+    fields = dict(line.split(':') for line in pathlib.Path(f'/proc/{pid}/status').read_text().splitlines())
+    return int(fields['VmRSS'].split()[0]) * 1024
+
+
+def fill(s, ctx, parallel):
+    """Everything that the plan speaks of gets used: contexts to their end, more that wait, the largest texts both ways."""
+    prompt = [(7 * j) % 200 + 300 for j in range(ctx - 24)]
+
+    def one(i):
+        status, data = s.post('/v1/completions', {'model': s.model, 'prompt': [i + 300, *prompt], 'max_tokens': 23, 'ignore_eos': True,
+                                                  'temperature': 1, 'seed': i, 'logprobs': 5, 'logit_bias': {str(k): 1 for k in range(300)}})
+        assert status == 200, data
+    in_parallel(2 * parallel, one)
+    for letters in 50_000, 400_000, 1_200_000, 2_000_000, 3_900_000: # up to what the plan leaves for texts
+        s.post('/tokenize', {'model': s.model, 'content': ('word ' * letters)[:letters]})
+        s.post('/tokenize', {'model': s.model, 'content': 'a' * letters})
+
+
+class Sum(Folder):
+    def test_the_parts_make_the_whole(self):
+        plan = spark_json('plan', '--json')
+        for m in plan['models']:
+            self.assertEqual(m['planned'], max(m['loading'], sum(m[p] for p in PARTS)))
+        self.assertEqual(plan['planned'], plan['front']['planned'] + sum(m['planned'] for m in plan['models']))
+
+    def test_every_setting_that_costs_memory_shows(self):
+        base = spark_json('plan', '--json')['models'][0]
+        for options, part, grows in (['--ctx', '256'], 'kv', False), (['--parallel', '32'], 'kv', True), (['--kv', 'f32'], 'kv', True), \
+                (['--kv', 'q8_0'], 'kv', False), (['--queue', '0'], 'requests', False), (['--threads', '8'], 'compute', True):
+            got = spark_json('plan', '--json', *options)['models'][0][part]
+            (self.assertGreater if grows else self.assertLess)(got, base[part], options)
+        wide = spark_json('plan', '--json', '--max-connections', '20000')['front']['planned']
+        self.assertGreater(wide, spark_json('plan', '--json')['front']['planned'])
+
+    def test_files_are_served_by_their_names_and_a_broken_one_is_told(self):
+        bad = self.dir / 'my model.gguf'
+        bad.write_bytes(b'GGUF' + bytes(60))
+        code, out, err = spark('plan', bad)
+        self.assertEqual((code, out), (1, b''))
+        self.assertIn('my model.gguf', err)
+        subprocess.run([SYNTHETIC, 'nano', 'q4_0', self.dir / 'a b.gguf'], check=True)
+        self.assertEqual(spark_json('plan', self.dir / 'a b.gguf', '--json')['models'][0]['name'], 'a-b')
+
+    def test_what_does_not_fit_ends_with_1_and_the_sum(self):
+        code, out, err = spark('plan', '--memory', '100M')
+        self.assertEqual(code, 1)
+        self.assertIn(b'DOES NOT FIT', out)
+        self.assertRegex(err, r'needs .* MiB .* leaves .* MiB; raise --memory')
+        self.assertFalse(json.loads(spark('plan', '--memory', '100M', '--json')[1])['fits'])
+
+    def test_the_text_form_names_every_part(self):
+        out = spark('plan')[1].decode()
+        for words in 'weights', 'keys and values', 'requests at once', 'front and warden', 'sum: ':
+            self.assertIn(words, out)
+
+
+class Kept(Folder):
+    def check(self, *options, ctx, parallel):
+        options = [*options, '--ctx', ctx, '--parallel', parallel, '--queue', parallel, '--threads', 2]
+        plan = spark_json('plan', '--json', *options)['models'][0]
+        with Server(*options) as s:
+            ready = [json.loads(line) for line in s.log().splitlines() if '"model_ready"' in line][0]
+            for part in PARTS: # the start prints the same sum
+                self.assertEqual(ready[part + '_bytes'], plan[part], part)
+            self.assertEqual(ready['planned_bytes'], plan['planned'])
+            fill(s, ctx, parallel)
+            pid = s.cells()['engine ' + s.model][0]
+            got, peak = resident(pid), int(re.search(r'VmHWM:\s+(\d+)', pathlib.Path(f'/proc/{pid}/status').read_text())[1]) * 1024
+            self.assertLessEqual(peak, plan['planned'], 'the plan is exceeded')
+            self.assertGreaterEqual(got, 0.95 * plan['planned'], f'{got / MIB:.1f} MiB of {plan["planned"] / MIB:.1f} planned')
+            front = spark_json('plan', '--json', *options)['front']['planned']
+            self.assertLessEqual(resident(s.cells()['front'][0]) + resident(s.process.pid), front)
+
+    def test_resident_memory_at_full_load_is_the_plan_demo(self):
+        self.check(ctx=512, parallel=16)
+
+    def test_resident_memory_at_full_load_is_the_plan_half_a_billion(self):
+        model = self.dir / 'q.gguf'
+        subprocess.run([SYNTHETIC, 'qwen2.5-0.5b', 'q4_0', model], check=True)
+        self.check('--model', f'q={model}', ctx=512, parallel=4)
+
+
+class Budget(Folder):
+    def test_two_models_share_what_neither_may_have_alone(self):
+        options = ['--model', 'a=', '--model', 'b=', '--model-set', 'b.parallel=64', '--memory', '240M']
+        plan = spark_json('plan', '--json', *options)
+        a, b = plan['models']
+        self.assertLessEqual(plan['planned'], 240 * MIB)
+        self.assertGreater(plan['planned'], 236 * MIB)
+        for m in a, b:
+            self.assertTrue(1 <= m['whole_contexts'] < m['n_running'], m)
+        self.assertGreater(b['whole_contexts'], a['whole_contexts'])
+        with Server(*options) as s:
+            ready = {m['model']: m for m in map(json.loads, [line for line in s.log().splitlines() if line.startswith('{')]) if m['event'] == 'model_ready'}
+            for m in a, b:
+                self.assertEqual(ready[m['name']]['planned_bytes'], m['planned'])
+            in_parallel(20, lambda i: s.complete(model='ab'[i % 2], max_tokens=40))
+            everything = sum(resident(p[0]) for p in s.cells().values()) + resident(s.process.pid)
+            self.assertLessEqual(everything, 240 * MIB)
+
+    def test_a_model_that_does_not_fit_beside_the_first_is_told_at_start(self):
+        p = subprocess.run([SPARK, 'serve', '--model', 'a=', '--model', 'b=', '--memory', '150M', '--no-auth', '--listen', f'tcp:127.0.0.1:{free_port()}'],
+                           capture_output=True, timeout=30)
+        self.assertEqual(p.returncode, 1, p.stderr)
+        self.assertRegex(p.stderr.decode(), r'"model":"b".*needs .* MiB')
+
+    def test_a_budget_that_not_even_the_front_fits_is_refused(self):
+        code, _, err = spark('serve', '--memory', '20M', '--no-auth', '--listen', f'tcp:127.0.0.1:{free_port()}')
+        self.assertEqual(code, 1)
+        self.assertIn('front and warden', err)
+
+    def test_the_front_stays_within_its_share_and_others_are_served(self):
+        with Server('--memory', '150M', '--max-connections', '9000') as s:
+            share = spark_json('plan', '--json', '--memory', '150M', '--max-connections', '9000')['front']['planned']
+            front = s.cells()['front'][0]
+            body = b'POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 4000000\r\n\r\n'
+            held, part = [], b' ' * 3_900_000
+            for _ in range(60): # 230 MB, if they were taken
+                k = socket.create_connection(('127.0.0.1', s.port))
+                k.settimeout(2)
+                self.addCleanup(k.close)
+                held.append(k)
+                try:
+                    k.sendall(body + part)
+                except OSError: # refused: as it should be, once memory is out
+                    pass
+            self.assertLessEqual(resident(front) + resident(s.process.pid), share)
+            for k in held:
+                k.close()
+            time.sleep(0.5)
+            self.assertEqual(s.cells()['front'][0], front, 'the front ended')
+            self.assertTrue(s.complete())
+
+
+if __name__ == '__main__':
+    unittest.main()
