@@ -297,11 +297,10 @@ const cli_command cli_command_plan = {
     .args = "[MODEL...]",
     .summary = "print the memory that 'spark serve' would take, before anything is served",
     .details =
-        "Takes the settings of 'spark serve', and files of models besides. Reads the heads of the files, never the "
+        "Takes the settings of 'spark serve', and files of models besides. Reads the heads of files, never the "
         "weights.\n"
-        "With --memory it tells how the budget is divided: every model gets room for one whole context, and what is "
-        "left\n"
-        "makes room for more. The service reserves exactly this. Exit 1 if something does not fit.",
+        "With --memory it tells how the budget is divided: every model gets room for one whole context, and what is\n"
+        "left makes room for more. The service reserves exactly this. Exit 1 if something does not fit.",
     .examples = "spark plan model.gguf --ctx 8192\n"
                 "spark plan --config /etc/spark/spark.conf --json\n"
                 "spark plan --model a=one.gguf --model b=two.gguf --memory 12G",
