@@ -1,7 +1,6 @@
 /* front_card.c - reads what an engine says of its model (cell_card.c writes it). */
 #include <string.h>
 
-#include "serve/cell_plan.h"
 #include "serve/front_internal.h"
 
 static spark_status card_number(const json_t *o, const char *name, uint64_t max, uint64_t *out, spark_err *err)

@@ -12,7 +12,7 @@
 #include "base/clock.h"
 #include "base/test.h"
 #include "jail/jail.h"
-#include "serve/cell_config.h"
+#include "serve/cell_plan.h"
 #include "serve/control.h"
 #include "serve/front.h"
 #include "serve/messages.h"

@@ -14,6 +14,7 @@
 #include "jail/jail.h"
 #include "serve/api.h"
 #include "serve/cell_config.h"
+#include "serve/cell_plan.h"
 #include "serve/config.h"
 #include "serve/control.h"
 #include "serve/front.h"

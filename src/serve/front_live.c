@@ -119,7 +119,8 @@ static void live_put_memory(const front_model *m, api_out *o)
     api_out_fmt(o,
                 ",\"memory\":{\"planned\":%" PRIu64 ",\"weights\":%" PRIu64 ",\"kv\":%" PRIu64 ",\"rest\":%" PRIu64
                 "},\"pages\":{\"total\":%u,\"used\":%u,\"cached\":%u,\"free\":%u}",
-                m->memory.planned, m->memory.weights, m->memory.kv, m->memory.rest, s->n_pages,
+                m->memory.planned, m->memory.weights, m->memory.kv,
+                m->memory.planned - m->memory.weights - m->memory.kv, s->n_pages,
                 s->n_pages - s->n_pages_free - s->n_pages_cached, s->n_pages_cached, s->n_pages_free);
 }
 
