@@ -241,7 +241,7 @@ class Page(unittest.TestCase):
             self.say('Tell me everything.', wait=False)
             before = b.wait('text comes', LAST)
             b.wait('more text comes', LAST.replace(' || ""', '.length > arguments[0]'), len(before))
-            self.assertEqual(s.metric('spark_requests_running', model='chat'), 1)
+            s.wait_metric(1, 'spark_requests_running', model='chat', seconds=5)
             stop()
             s.wait_metric(0, 'spark_requests_running', model='chat', seconds=5)
             b.wait('it is idle', IDLE)
