@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include "base/pages.h"
 #include "base/spark_limits.h"
 #include "engine/sampler.h"
 #include "engine/stops.h"
@@ -19,8 +20,8 @@ typedef struct api_file {
     int fd;
     bool borrowed;         /* fd is the caller's to close */
     const uint8_t *memory; /* the whole file, borrowed; NULL = read from fd */
-    uint8_t *head;         /* malloc'd; NULL for memory */
-    size_t head_len;
+    spark_pages head;      /* nothing for memory */
+    size_t head_len;       /* bytes of it that were read */
     uint64_t size;
 } api_file;
 

@@ -13,7 +13,8 @@
 #include "api/api_internal.h"
 #include "base/spark_limits.h"
 
-enum { FILES_FIRST_READ = 64 << 10 };
+/* Bytes of a head to read at first; where that was not all, of small vocabularies, then of large ones. */
+enum { FILES_FIRST_READ = 64 << 10, FILES_SECOND_READ = 1 << 20, FILES_THIRD_READ = 8 << 20 };
 
 /* By the system's own call: the C library asks by newfstatat, which could name any path and which cells refuse. */
 static int files_stat(int fd, struct stat *st) { return (int)syscall(SYS_fstat, fd, st); }
@@ -67,17 +68,41 @@ static spark_status files_open_one(api_file *f, const char *path, spark_err *err
     return files_examine(f, path, SPARK_E_IO, err);
 }
 
+/* Makes room for `need` bytes of the head and some more; pages that are not read into cost nothing. */
+static spark_status files_head_room(api_file *f, uint64_t need, spark_err *err)
+{
+    if (f->head.ptr && need <= f->head.len) return SPARK_SUCCESS;
+    spark_pages larger = {0};
+    const uint64_t room = need < FILES_THIRD_READ ? FILES_THIRD_READ : need;
+    SPARK_TRY(spark_pages_alloc(&larger, (size_t)(room < f->size ? room : f->size), "the head of the file", err));
+    if (f->head_len) memcpy(larger.ptr, f->head.ptr, f->head_len);
+    spark_pages_free(&f->head);
+    f->head = larger;
+    return SPARK_SUCCESS;
+}
+
+/* How far to read when it is known that `need` bytes are needed at least. Asking walks over all that is there, so not often. */
+static uint64_t files_head_goal(const api_file *f, uint64_t need)
+{
+    uint64_t goal = f->head_len < FILES_FIRST_READ    ? FILES_FIRST_READ
+                    : f->head_len < FILES_SECOND_READ ? FILES_SECOND_READ
+                    : f->head_len < FILES_THIRD_READ  ? FILES_THIRD_READ
+                                                      : 2 * (uint64_t)f->head_len;
+    if (goal > SPARK_MAX_GGUF_HEAD) goal = SPARK_MAX_GGUF_HEAD;
+    if (goal < need) goal = need;
+    return goal < f->size ? goal : f->size;
+}
+
 /* Reads as much of the file as its head needs, asking the parser how much that is. */
 static spark_status files_read_head(api_file *f, spark_err *err)
 {
-    uint64_t need = f->size < FILES_FIRST_READ ? f->size : FILES_FIRST_READ;
+    uint64_t need = 0;
     for (;;) {
-        uint8_t *head = realloc(f->head, need ? (size_t)need : 1);
-        SPARK_CHECK(head, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE,
-                    "no memory for the head of the file (%" PRIu64 " bytes)", need);
-        f->head = head;
-        SPARK_TRY(files_pread(f->fd, f->head_len, head + f->head_len, (size_t)need - f->head_len, err));
-        f->head_len = (size_t)need;
+        const uint64_t goal = files_head_goal(f, need);
+        SPARK_TRY(files_head_room(f, goal, err));
+        uint8_t *head = f->head.ptr;
+        SPARK_TRY(files_pread(f->fd, f->head_len, head + f->head_len, (size_t)goal - f->head_len, err));
+        f->head_len = (size_t)goal;
         SPARK_TRY(spark_gguf_head_size((spark_bytes){head, f->head_len}, f->size, &need, err));
         if (need <= f->head_len) return SPARK_SUCCESS;
         SPARK_CHECK(need <= f->size, err, SPARK_E_FORMAT, f->size, "the file ends inside its head");
@@ -90,7 +115,7 @@ static void files_close_all(spark_model *m)
 {
     for (uint32_t i = 0; i < m->n_files; i++) {
         if (m->files[i].fd >= 0 && !m->files[i].borrowed) close(m->files[i].fd);
-        free(m->files[i].head);
+        spark_pages_free(&m->files[i].head);
     }
     memset(m->files, 0, m->n_files * sizeof *m->files);
     m->n_files = 0;
@@ -104,29 +129,30 @@ static spark_status files_add(spark_model *m, const char *path, spark_err *err)
     return files_read_head(f, err);
 }
 
-static spark_status files_parse(spark_model *m, spark_err *err)
+/* Parses the first n files. */
+static spark_status files_parse(spark_model *m, uint32_t n, spark_err *err)
 {
     spark_gguf_file *heads = NULL;
-    SPARK_TRY(SPARK_NEW(m->arena, m->n_files, &heads, err));
-    for (uint32_t i = 0; i < m->n_files; i++) {
+    SPARK_TRY(SPARK_NEW(m->arena, n, &heads, err));
+    for (uint32_t i = 0; i < n; i++) {
         const api_file *f = &m->files[i];
-        heads[i] = (spark_gguf_file){{f->memory ? f->memory : f->head, f->head_len}, f->size};
+        heads[i] = (spark_gguf_file){{f->memory ? f->memory : f->head.ptr, f->head_len}, f->size};
     }
     if (m->options.vocab_only) return spark_gguf_open_keys(&m->gguf, heads[0], m->arena, err);
-    return spark_gguf_open(&m->gguf, heads, m->n_files, m->arena, err);
+    return spark_gguf_open(&m->gguf, heads, n, m->arena, err);
 }
 
-/* How many files the model has, as one of its heads says; parsed in an arena of its own, because open demands all. */
-static spark_status files_count(const api_file *f, uint32_t *out, spark_err *err)
+/* Parses the first file alone, as most models are; *n_splits is how many files the model has. If there are more, all of them
+ * are to be parsed together, so nothing is kept. */
+static spark_status files_parse_first(spark_model *m, uint32_t *n_splits, spark_err *err)
 {
-    spark_arena *scratch = NULL;
-    spark_gguf *keys = NULL;
-    SPARK_TRY(spark_arena_create(&scratch, SPARK_MAX_GGUF_HEAD, err));
-    const spark_gguf_file file = {{f->head, f->head_len}, f->size};
-    const spark_status s = spark_gguf_open_keys(&keys, file, scratch, err);
-    if (spark_ok(s)) *out = spark_gguf_split_count(keys);
-    spark_arena_destroy(&scratch);
-    return s;
+    const spark_mark before = spark_arena_mark(m->arena);
+    SPARK_TRY(files_parse(m, 1, err));
+    *n_splits = spark_gguf_split_count(m->gguf);
+    if (*n_splits == 1) return SPARK_SUCCESS;
+    m->gguf = NULL;
+    spark_arena_reset(m->arena, before);
+    return SPARK_SUCCESS;
 }
 
 spark_status api_files_open(spark_model *m, const char *path, spark_err *err)
@@ -135,15 +161,15 @@ spark_status api_files_open(spark_model *m, const char *path, spark_err *err)
     SPARK_CHECK(m->files, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
     SPARK_TRY(files_add(m, path, err));
     uint32_t n_splits = 1;
-    SPARK_TRY(files_count(&m->files[0], &n_splits, err));
-    if (n_splits == 1) return files_parse(m, err);
+    SPARK_TRY(files_parse_first(m, &n_splits, err));
+    if (n_splits == 1) return SPARK_SUCCESS;
     files_close_all(m); /* any of the files may have been named: now all of them, from the first */
     for (uint32_t i = 0; i < n_splits; i++) {
         char sibling[4096];
         SPARK_TRY(spark_gguf_split_path(path, i, n_splits, sibling, sizeof sibling, err));
         SPARK_TRY(files_add(m, sibling, err));
     }
-    return files_parse(m, err);
+    return files_parse(m, n_splits, err);
 }
 
 spark_status api_files_fds(spark_model *m, const int *fds, uint32_t n, spark_err *err)
@@ -161,10 +187,10 @@ spark_status api_files_fds(spark_model *m, const int *fds, uint32_t n, spark_err
         SPARK_TRY(files_read_head(f, err));
     }
     uint32_t n_splits = 1;
-    SPARK_TRY(files_count(&m->files[0], &n_splits, err));
+    SPARK_TRY(files_parse_first(m, &n_splits, err));
     SPARK_CHECK(n_splits == n, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "the model has %u files, but %u were given",
                 n_splits, n);
-    return files_parse(m, err);
+    return n == 1 ? SPARK_SUCCESS : files_parse(m, n, err);
 }
 
 spark_status api_files_memory(spark_model *m, const void *data, size_t len, spark_err *err)
@@ -173,7 +199,7 @@ spark_status api_files_memory(spark_model *m, const void *data, size_t len, spar
     SPARK_CHECK(m->files, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
     m->n_files = 1;
     m->files[0] = (api_file){.fd = -1, .memory = data, .head_len = len, .size = len};
-    return files_parse(m, err);
+    return files_parse(m, 1, err);
 }
 
 void api_files_close(spark_model *m)

@@ -41,12 +41,12 @@ static spark_status model_pick_isa(spark_model *m, spark_err *err)
 static spark_status model_mark_breaks(spark_model *m, uint32_t n_rows, spark_err *err)
 {
     const uint32_t n = spark_tokenizer_n_vocab(m->tokenizer);
+    static const bool breaks[256] = {['\n'] = true, [':'] = true, ['"'] = true, ['*'] = true};
     SPARK_TRY(SPARK_NEW(m->arena, n_rows, &m->dry_breaks, err)); /* rows beyond the vocabulary can be drawn too */
     for (uint32_t id = 0; id < n; id++) {
         uint8_t buf[SPARK_TOKENIZER_PIECE];
         const spark_bytes piece = spark_tokenizer_piece(m->tokenizer, id, false, buf);
-        for (size_t i = 0; i < piece.len && !m->dry_breaks[id]; i++)
-            m->dry_breaks[id] = strchr("\n:\"*", piece.ptr[i]) && piece.ptr[i];
+        for (size_t i = 0; i < piece.len && !m->dry_breaks[id]; i++) m->dry_breaks[id] = breaks[piece.ptr[i]];
     }
     return SPARK_SUCCESS;
 }
@@ -164,7 +164,7 @@ spark_status spark__model_examine(spark_model **out, const char *path, const spa
     if (spark_ok(s)) return model_build(*out, err);
     if (!*out || (*out)->n_files == 0) return s;
     const api_file *f = &(*out)->files[0]; /* the directory may be broken where the keys are not */
-    const spark_gguf_file head = {{f->memory ? f->memory : f->head, f->head_len}, f->size};
+    const spark_gguf_file head = {{f->memory ? f->memory : f->head.ptr, f->head_len}, f->size};
     spark_err why;
     if (!(*out)->gguf && f->head_len && !spark_ok(spark_gguf_open_keys(&(*out)->gguf, head, (*out)->arena, &why)))
         (*out)->gguf = NULL;

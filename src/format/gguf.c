@@ -190,7 +190,7 @@ static uint32_t gguf_skip_strings(gguf_reader *r, uint32_t n)
     uint32_t i = 0;
     for (; i < n && size - pos >= 8; i++) {
         const uint64_t len = spark_load_u64(r->c.base + pos);
-        SPARK_PREFETCH(r->c.base + (size - pos > GGUF_AHEAD ? pos + GGUF_AHEAD : pos));
+        SPARK_PREFETCH(r->c.base + (size - pos > SPARK_GGUF_AHEAD ? pos + SPARK_GGUF_AHEAD : pos));
         if (len > SPARK_MAX_GGUF_STRING || len > size - pos - 8) break;
         pos += 8 + (size_t)len;
     }

@@ -6,8 +6,11 @@
 #ifndef SPARK_FORMAT_GGUF_H
 #define SPARK_FORMAT_GGUF_H
 
+#include <assert.h>
+
 #include "base/arena.h"
 #include "base/bytes.h"
+#include "base/compiler.h"
 #include "kern/types.h"
 
 typedef struct spark_gguf spark_gguf;
@@ -117,7 +120,17 @@ SPARK_MUST_CHECK spark_status spark_gguf_get_array(const spark_gguf *g, const ch
                                                    spark_gguf_value *out, bool *found, spark_err *err);
 
 /* Walks the strings of an ARRAY of STRING in order: start with *pos = 0, call n times. */
-spark_bytes spark_gguf_next_string(const spark_gguf_value *array, size_t *pos);
+#define SPARK_GGUF_AHEAD 2048 /* bytes: a walk over strings waits for memory, nothing else, so it is asked for early */
+static inline spark_bytes spark_gguf_next_string(const spark_gguf_value *array, size_t *pos)
+{
+    assert(array->kind == SPARK_GGUF_ARRAY && array->elem == SPARK_GGUF_STRING);
+    assert(*pos < array->as.s.len); /* called at most n times */
+    const uint8_t *p = array->as.s.ptr + *pos;
+    SPARK_PREFETCH(array->as.s.len - *pos > SPARK_GGUF_AHEAD ? p + SPARK_GGUF_AHEAD : p);
+    const spark_bytes s = {p + 8, (size_t)spark_load_u64(p)};
+    *pos += 8 + s.len;
+    return s;
+}
 /* Element i < n of an ARRAY of numbers or booleans, as double or as int64 (exact for the integer kinds; what lies
  * outside int64 becomes the nearest one, NaN becomes 0). */
 double spark_gguf_array_f64(const spark_gguf_value *array, uint64_t i);

@@ -6,7 +6,6 @@
 #include "base/strmap.h"
 #include "format/gguf.h"
 
-#define GGUF_AHEAD             2048 /* bytes: a walk over strings waits for memory, nothing else, so it is asked for early */
 #define GGUF_MAGIC             "GGUF"
 #define GGUF_DEFAULT_ALIGNMENT 32u
 #define GGUF_N_KINDS           13u

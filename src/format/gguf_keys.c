@@ -147,17 +147,6 @@ spark_status spark_gguf_get_array(const spark_gguf *g, const char *key, spark_gg
     return SPARK_SUCCESS;
 }
 
-spark_bytes spark_gguf_next_string(const spark_gguf_value *array, size_t *pos)
-{
-    assert(array->kind == SPARK_GGUF_ARRAY && array->elem == SPARK_GGUF_STRING);
-    assert(*pos < array->as.s.len); /* called at most n times */
-    const uint8_t *p = array->as.s.ptr + *pos;
-    SPARK_PREFETCH(array->as.s.len - *pos > GGUF_AHEAD ? p + GGUF_AHEAD : p);
-    const spark_bytes s = {p + 8, (size_t)spark_load_u64(p)};
-    *pos += 8 + s.len;
-    return s;
-}
-
 static const uint8_t *gkeys_element(const spark_gguf_value *array, uint64_t i)
 {
     assert(array->kind == SPARK_GGUF_ARRAY && array->elem != SPARK_GGUF_STRING && i < array->n);

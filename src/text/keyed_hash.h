@@ -23,9 +23,18 @@ typedef struct spark__ends {
 SPARK_INLINE spark__ends spark__load_ends(const uint8_t *p, size_t n)
 {
     if (n >= 8) return (spark__ends){spark_load_u64(p), spark_load_u64(p + n - 8)};
-    if (n >= 4) return (spark__ends){spark_load_u32(p), spark_load_u32(p + n - 4)};
+    if (n >= 4) return (spark__ends){spark_load_u32(p) | (uint64_t)spark_load_u32(p + n - 4) << 32, 0};
     if (n == 0) return (spark__ends){0, 0};
     return (spark__ends){(uint64_t)p[0] << 16 | (uint64_t)p[n / 2] << 8 | p[n - 1], 0};
+}
+
+/* Equal keys; short ones without a call. */
+SPARK_INLINE bool spark__key_equal(spark_bytes a, spark_bytes b)
+{
+    if (a.len != b.len) return false;
+    if (a.len > 16) return memcmp(a.ptr, b.ptr, a.len) == 0;
+    const spark__ends x = spark__load_ends(a.ptr, a.len), y = spark__load_ends(b.ptr, a.len);
+    return ((x.first ^ y.first) | (x.last ^ y.last)) == 0;
 }
 
 #endif

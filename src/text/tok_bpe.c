@@ -23,10 +23,54 @@ static int bpe_byte_of(uint32_t cp)
     return (int)(nth <= 0x20 ? nth : nth <= 0x42 ? nth - 0x21 + 0x7F : 0xAD);
 }
 
-size_t spark__bpe_unprintable(spark_bytes text, uint8_t *out)
+void spark__bpe_unprintable_make(spark__unprintable *u)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < text.len; i++) {
+    for (uint32_t cp = 0; cp < SPARK__PRINTABLE; cp++) u->byte[cp] = (int16_t)bpe_byte_of(cp);
+}
+
+/* Whether all bytes are '!' to '~', which stand for themselves. */
+SPARK_INLINE bool bpe_all_themselves(const uint8_t *p, size_t n)
+{
+    const uint64_t low = 0x2121212121212121u, one = 0x0101010101010101u, high = 0x8080808080808080u;
+    for (; n > 16; n -= 8, p += 8) {
+        const uint64_t x = spark_load_u64(p);
+        if ((x | (x - low) | (x + one)) & high) return false;
+    }
+    spark__ends e = spark__load_ends(p, n);
+    if (n < 8) e.last = low;
+    if (n < 4) e.first |= n == 0 ? low : low << 24; /* of three bytes, some twice; a NUL is none of them */
+    return !((e.first | (e.first - low) | (e.first + one) | e.last | (e.last - low) | (e.last + one)) & high);
+}
+
+/* memcpy of a few bytes, mostly. */
+SPARK_INLINE void bpe_copy(uint8_t *to, const uint8_t *from, size_t n)
+{
+    if (n > 16) {
+        memcpy(to, from, n);
+    } else if (n >= 8) {
+        memcpy(to, from, 8);
+        memcpy(to + n - 8, from + n - 8, 8);
+    } else if (n >= 4) {
+        memcpy(to, from, 4);
+        memcpy(to + n - 4, from + n - 4, 4);
+    } else if (n > 0) {
+        to[0] = from[0];
+        to[n / 2] = from[n / 2];
+        to[n - 1] = from[n - 1];
+    }
+}
+
+size_t spark__bpe_unprintable(const spark__unprintable *u, spark_bytes text, uint8_t *out)
+{
+    const bool blank = text.len >= 2 && text.ptr[0] == 0xC4 && text.ptr[1] == 0xA0; /* U+0120: so most words begin */
+    const size_t begin = blank ? 2 : 0;
+    size_t n = blank ? 1 : 0;
+    if (blank) out[0] = ' ';
+    if (bpe_all_themselves(text.ptr + begin, text.len - begin)) {
+        bpe_copy(out + n, text.ptr + begin, text.len - begin);
+        return n + text.len - begin;
+    }
+    for (size_t i = begin; i < text.len; i++) {
         uint32_t cp = text.ptr[i];
         if (cp >= 0x80) { /* all that can mean a byte has two: U+0080 to U+017F */
             const uint32_t next = i + 1 < text.len ? text.ptr[i + 1] : 0;
@@ -34,7 +78,7 @@ size_t spark__bpe_unprintable(spark_bytes text, uint8_t *out)
             cp = (cp & 31) << 6 | (next & 63);
             i++;
         }
-        const int byte = bpe_byte_of(cp);
+        const int byte = u->byte[cp];
         if (byte < 0) return SIZE_MAX;
         out[n++] = (uint8_t)byte;
     }
@@ -70,32 +114,44 @@ SPARK_INLINE spark__bpe_merge *bpe_find(const spark__bpe *b, uint32_t left, uint
 
 /* A merge on its way into the table. */
 typedef struct bpe_line {
+    const uint8_t *at; /* both halves decoded: at[0..n) and the m bytes behind it */
+    uint32_t n, m;
     uint32_t rank;
-    uint32_t at, n, m; /* both halves decoded: bytes[at..at + n) and the m bytes behind it */
-    uint32_t hash[2];  /* of the halves */
+    uint32_t hash[2]; /* of the halves */
     uint32_t left, right, made;
-    uint64_t pair; /* hash of left and right */
+    uint64_t pair;    /* hash of left and right */
+    spark_bytes line; /* as in the file */
 } bpe_line;
+
+/* A merge with a part that is no token: for the second pass. Converters leave few of them, those of tokens that are special here. */
+typedef struct bpe_late {
+    spark_bytes line;
+    uint32_t rank;
+} bpe_late;
 
 /* While the merges are read. The tables take megabytes and are hit anywhere, so merges go through in blocks: each step asks
  * for the memory that the next one needs. */
 typedef struct bpe_loader {
     spark_tokenizer *t;
     spark_arena *arena;
-    spark_strmap *extra; /* byte strings without a token; absent in the first pass, which only counts them */
-    uint32_t n_extra, n_missing;
+    spark_strmap
+        *extra; /* byte strings without a token; absent in the first pass, which only puts their merges aside */
+    uint32_t n_extra;
+    bpe_late *late; /* on the heap */
+    size_t n_late, cap_late;
     uint32_t last; /* what the merge before made */
     uint32_t n_lines, n_bytes;
+    uint32_t single[256];                     /* the token of each byte */
+    const uint8_t *merges_wide, *tokens_wide; /* below, 16 bytes can be read */
     bpe_line lines[BPE_BLOCK];
+    spark__unprintable unprintable;
     uint8_t bytes[BPE_BLOCK_BYTES + SPARK_MAX_TOKEN_BYTES]; /* a new merge begins below BPE_BLOCK_BYTES */
 } bpe_loader;
 
-/* The symbol of a byte string; SPARK_TOKEN_NONE and counted where it would be a new one in the first pass. */
-static spark_status bpe_symbol(bpe_loader *l, spark_bytes bytes, uint32_t hash, uint32_t *out, spark_err *err)
+/* The symbol of a byte string that is no token; SPARK_TOKEN_NONE in the first pass. */
+static spark_status bpe_extra(bpe_loader *l, spark_bytes bytes, uint32_t *out, spark_err *err)
 {
-    *out = spark__plain_find(l->t, bytes, hash)->id;
-    if (*out != SPARK_TOKEN_NONE) return SPARK_SUCCESS;
-    l->n_missing++;
+    *out = SPARK_TOKEN_NONE;
     if (!l->extra) return SPARK_SUCCESS;
     *out = spark_strmap_get(l->extra, bytes);
     if (*out != SPARK_STRMAP_NONE) return SPARK_SUCCESS;
@@ -107,42 +163,120 @@ static spark_status bpe_symbol(bpe_loader *l, spark_bytes bytes, uint32_t hash, 
     return SPARK_SUCCESS;
 }
 
-/* The same for what a merge makes. Files list merges and tokens in the same order, so a look at what follows the last one
- * mostly saves the search. */
-static spark_status bpe_made(bpe_loader *l, spark_bytes bytes, uint32_t *out, spark_err *err)
+SPARK_INLINE spark_status bpe_symbol(bpe_loader *l, spark_bytes bytes, uint32_t hash, uint32_t *out, spark_err *err)
 {
-    const spark_tokenizer *t = l->t;
-    for (uint32_t id = l->last; id < t->n && id <= l->last + 1; id++) {
-        if (!(t->flags[id] & SPARK__PLAIN) || !spark_bytes_equal(spark__token_piece(t, id), bytes)) continue;
-        *out = l->last = id;
-        return SPARK_SUCCESS;
-    }
-    SPARK_TRY(bpe_symbol(l, bytes, spark__plain_hash(t->plain.seed, bytes), out, err));
-    l->last = *out;
-    return SPARK_SUCCESS;
+    *out = bytes.len == 1 ? l->single[bytes.ptr[0]] : spark__plain_find(l->t, bytes, hash)->id;
+    return SPARK_LIKELY(*out != SPARK_TOKEN_NONE) ? SPARK_SUCCESS : bpe_extra(l, bytes, out, err);
 }
 
-/* Decodes a merge to the end of the block, if it can ever apply. */
+SPARK_INLINE spark_u128 bpe_load16(const uint8_t *p)
+{
+    return (spark_u128)spark_load_u64(p + 8) << 64 | spark_load_u64(p);
+}
+
+/* The split of a merge that makes just this token, which has no blank in it: where both differ first. 0: it does not. 16 bytes can be
+ * read of both. */
+SPARK_INLINE size_t bpe_split_short(const uint8_t *line, spark_bytes token)
+{
+    const spark_u128 a = bpe_load16(line), b = bpe_load16(token.ptr), d = a ^ b;
+    const uint64_t low = (uint64_t)d, high = (uint64_t)(d >> 64);
+    if (token.len > 15 || (low | high) == 0) return 0;
+    const unsigned at = low ? SPARK_LOW_ZEROS(low) / 8 : 8 + SPARK_LOW_ZEROS(high) / 8;
+    const spark_u128 before = ((spark_u128)1 << 8 * at) - 1, all = ((spark_u128)1 << 8 * token.len) - 1;
+    const spark_u128 joined = (a & before) | (a >> 8 & ~before);
+    return line[at] == ' ' && ((joined ^ b) & all) == 0 ? at : 0;
+}
+
+/* The same for any. */
+static size_t bpe_split_long(spark_bytes line, spark_bytes token)
+{
+    const uint8_t *blank = line.len > 1 ? memchr(line.ptr + 1, ' ', line.len - 1) : NULL;
+    const size_t at = blank ? (size_t)(blank - line.ptr) : 0;
+    if (at == 0 || memcmp(line.ptr, token.ptr, at) != 0) return 0;
+    return memcmp(blank + 1, token.ptr + at, token.len - at) == 0 ? at : 0;
+}
+
+/* Bytes that the first n bytes of a token stand for, which end with a character. */
+SPARK_INLINE uint32_t bpe_decoded(spark_bytes token, size_t piece_len, size_t n)
+{
+    const size_t wide = token.len - piece_len; /* characters of two bytes */
+    if (wide == 0) return (uint32_t)n;
+    if (wide == 1 && token.ptr[0] >= 0x80) return (uint32_t)n - 1;
+    uint32_t count = 0;
+    for (size_t i = 0; i < n; i++) count += (token.ptr[i] & 0xC0) != 0x80;
+    return count;
+}
+
+/* Whether a merge makes this token, and how. */
+SPARK_INLINE bool bpe_makes(const bpe_loader *l, spark_bytes line, uint32_t id, bpe_line *out)
+{
+    const spark_tokenizer *t = l->t;
+    if (id >= t->n || !(t->flags[id] & SPARK__PLAIN) || t->tokens[id].len + 1 != line.len) return false;
+    const spark_bytes token = t->tokens[id];
+    const bool wide = line.ptr < l->merges_wide && token.ptr < l->tokens_wide;
+    const size_t split = wide && token.len <= 15 ? bpe_split_short(line.ptr, token) : bpe_split_long(line, token);
+    if (split == 0 || split >= token.len || (token.ptr[split] & 0xC0) == 0x80) return false; /* or halves a character */
+    const spark_bytes piece = spark__token_piece(t, id);
+    out->at = piece.ptr;
+    out->n = bpe_decoded(token, piece.len, split);
+    out->m = (uint32_t)piece.len - out->n;
+    out->made = id;
+    return true;
+}
+
+/* Decodes a merge to the end of the block; false if it can never apply. */
+static bool bpe_decode_line(bpe_loader *l, spark_bytes line, size_t split, bpe_line *out)
+{
+    uint8_t *at = l->bytes + l->n_bytes;
+    const size_t n = spark__bpe_unprintable(&l->unprintable, (spark_bytes){line.ptr, split}, at);
+    if (n == SIZE_MAX) return false; /* names a character that no text produces */
+    const size_t m = spark__bpe_unprintable(&l->unprintable, (spark_bytes){line.ptr + split + 1, line.len - split - 1},
+                                            at + n);
+    if (m == SIZE_MAX || m == 0) return false;
+    out->at = at;
+    out->n = (uint32_t)n;
+    out->m = (uint32_t)m;
+    out->made = SPARK_TOKEN_NONE;
+    l->n_bytes += (uint32_t)(n + m);
+    return true;
+}
+
 static spark_status bpe_read_line(bpe_loader *l, spark_bytes line, uint32_t rank, spark_err *err)
 {
     SPARK_CHECK(line.len <= SPARK_MAX_TOKEN_BYTES, err, SPARK_E_LIMIT, rank,
                 "tokenizer.ggml.merges: merge %u has %zu bytes, over the limit %u", rank, line.len,
                 SPARK_MAX_TOKEN_BYTES);
-    const uint8_t *blank = line.len > 1 ? memchr(line.ptr + 1, ' ', line.len - 1) : NULL;
-    SPARK_CHECK(blank, err, SPARK_E_FORMAT, rank,
-                "tokenizer.ggml.merges: merge %u is not two parts with a blank between", rank);
-    const size_t split = (size_t)(blank - line.ptr);
-    uint8_t *out = l->bytes + l->n_bytes;
-    const size_t n = spark__bpe_unprintable((spark_bytes){line.ptr, split}, out);
-    if (n == SIZE_MAX) return SPARK_SUCCESS; /* names a character that no text produces: never applies */
-    const size_t m = spark__bpe_unprintable((spark_bytes){blank + 1, line.len - split - 1}, out + n);
-    if (m == SIZE_MAX || m == 0) return SPARK_SUCCESS;
-    bpe_line *b = &l->lines[l->n_lines++];
-    *b = (bpe_line){.rank = rank, .at = l->n_bytes, .n = (uint32_t)n, .m = (uint32_t)m};
-    b->hash[0] = spark__plain_hash(l->t->plain.seed, (spark_bytes){out, n});
-    b->hash[1] = spark__plain_hash(l->t->plain.seed, (spark_bytes){out + n, m});
-    for (int i = 0; i < 2; i++) spark__plain_prefetch_slot(l->t, b->hash[i]);
-    l->n_bytes += (uint32_t)(n + m);
+    bpe_line *b = &l->lines[l->n_lines];
+    /* Files list merges and tokens in the same order, so what a merge makes is mostly the token behind the last one made, or
+     * that one again: then there is nothing to decode or to search. (The one behind SPARK_TOKEN_NONE is 0.) */
+    if (bpe_makes(l, line, l->last + 1, b) || bpe_makes(l, line, l->last, b)) {
+        l->last = b->made;
+    } else {
+        const uint8_t *blank = line.len > 1 ? memchr(line.ptr + 1, ' ', line.len - 1) : NULL;
+        SPARK_CHECK(blank, err, SPARK_E_FORMAT, rank,
+                    "tokenizer.ggml.merges: merge %u is not two parts with a blank between", rank);
+        if (!bpe_decode_line(l, line, (size_t)(blank - line.ptr), b)) return SPARK_SUCCESS;
+    }
+    b->rank = rank;
+    b->line = line;
+    b->hash[0] = spark__plain_hash(l->t->plain.seed, (spark_bytes){b->at, b->n});
+    b->hash[1] = spark__plain_hash(l->t->plain.seed, (spark_bytes){b->at + b->n, b->m});
+    if (b->n > 1) spark__plain_prefetch_slot(l->t, b->hash[0]);
+    if (b->m > 1) spark__plain_prefetch_slot(l->t, b->hash[1]);
+    l->n_lines++;
+    if (b->made != SPARK_TOKEN_NONE) return SPARK_SUCCESS;
+    const spark_bytes both = {b->at, (size_t)b->n + b->m};
+    SPARK_TRY(bpe_symbol(l, both, spark__plain_hash(l->t->plain.seed, both), &b->made, err));
+    l->last = b->made;
+    return SPARK_SUCCESS;
+}
+
+static spark_status bpe_put_aside(bpe_loader *l, const bpe_line *line, spark_err *err)
+{
+    void *late = l->late;
+    SPARK_TRY(spark__buffer_grow(NULL, &late, &l->cap_late, l->n_late + 1, sizeof *l->late, err));
+    l->late = late;
+    l->late[l->n_late++] = (bpe_late){line->line, line->rank};
     return SPARK_SUCCESS;
 }
 
@@ -151,19 +285,22 @@ static spark_status bpe_put_block(bpe_loader *l, spark_err *err)
 {
     spark__bpe *b = &l->t->as.bpe;
     bpe_line *const end = l->lines + l->n_lines;
-    for (bpe_line *i = l->lines; i < end; i++)
-        for (int k = 0; k < 2; k++) spark__plain_prefetch_key(l->t, i->hash[k]);
     for (bpe_line *i = l->lines; i < end; i++) {
-        const uint8_t *p = l->bytes + i->at;
-        SPARK_TRY(bpe_symbol(l, (spark_bytes){p, i->n}, i->hash[0], &i->left, err));
-        SPARK_TRY(bpe_symbol(l, (spark_bytes){p + i->n, i->m}, i->hash[1], &i->right, err));
-        SPARK_TRY(bpe_made(l, (spark_bytes){p, (size_t)i->n + i->m}, &i->made, err));
+        if (i->n > 1) spark__plain_prefetch_key(l->t, i->hash[0]);
+        if (i->m > 1) spark__plain_prefetch_key(l->t, i->hash[1]);
+    }
+    for (bpe_line *i = l->lines; i < end; i++) {
+        SPARK_TRY(bpe_symbol(l, (spark_bytes){i->at, i->n}, i->hash[0], &i->left, err));
+        SPARK_TRY(bpe_symbol(l, (spark_bytes){i->at + i->n, i->m}, i->hash[1], &i->right, err));
         i->pair = bpe_hash(b, i->left, i->right);
-        SPARK_PREFETCH(&b->merges[bpe_slot(b, i->pair)]);
-        SPARK_PREFETCH(bpe_filter_word(b, i->pair));
+        SPARK_PREFETCH_WRITE(&b->merges[bpe_slot(b, i->pair)]);
+        SPARK_PREFETCH_WRITE(bpe_filter_word(b, i->pair));
     }
     for (const bpe_line *i = l->lines; i < end; i++) {
-        if (i->left == SPARK_TOKEN_NONE || i->right == SPARK_TOKEN_NONE || i->made == SPARK_TOKEN_NONE) continue;
+        if (i->left == SPARK_TOKEN_NONE || i->right == SPARK_TOKEN_NONE || i->made == SPARK_TOKEN_NONE) {
+            SPARK_TRY(bpe_put_aside(l, i, err)); /* its pair is of none of the others */
+            continue;
+        }
         *bpe_filter_word(b, i->pair) |= bpe_filter_bit(i->pair);
         spark__bpe_merge *slot = bpe_find(b, i->left, i->right, i->pair); /* of equal merges the first holds */
         if (slot->rank_plus_1 == 0) *slot = (spark__bpe_merge){i->left, i->right, i->made, i->rank + 1};
@@ -172,14 +309,26 @@ static spark_status bpe_put_block(bpe_loader *l, spark_err *err)
     return SPARK_SUCCESS;
 }
 
+static spark_status bpe_load_line(bpe_loader *l, spark_bytes line, uint32_t rank, spark_err *err)
+{
+    SPARK_TRY(bpe_read_line(l, line, rank, err));
+    return l->n_lines == BPE_BLOCK || l->n_bytes >= BPE_BLOCK_BYTES ? bpe_put_block(l, err) : SPARK_SUCCESS;
+}
+
 static spark_status bpe_load_merges(bpe_loader *l, const spark_gguf_value *merges, spark_err *err)
 {
     size_t pos = 0;
-    l->n_missing = 0;
-    for (uint32_t i = 0; i < merges->n; i++) {
-        SPARK_TRY(bpe_read_line(l, spark_gguf_next_string(merges, &pos), i, err));
-        if (l->n_lines == BPE_BLOCK || l->n_bytes >= BPE_BLOCK_BYTES) SPARK_TRY(bpe_put_block(l, err));
-    }
+    l->last = SPARK_TOKEN_NONE;
+    for (uint32_t i = 0; i < merges->n; i++) SPARK_TRY(bpe_load_line(l, spark_gguf_next_string(merges, &pos), i, err));
+    return bpe_put_block(l, err);
+}
+
+/* The second pass, over the merges that were put aside: now their strings get symbols. */
+static spark_status bpe_load_late(bpe_loader *l, spark_err *err)
+{
+    const size_t n = l->n_late;
+    l->last = SPARK_TOKEN_NONE;
+    for (size_t i = 0; i < n; i++) SPARK_TRY(bpe_load_line(l, l->late[i].line, l->late[i].rank, err));
     return bpe_put_block(l, err);
 }
 
@@ -193,16 +342,18 @@ static spark_status bpe_load_table(bpe_loader *l, const spark_gguf_value *merges
     while (words < merges->n / (64 / BPE_FILTER_BITS)) words *= 2;
     SPARK_TRY(SPARK_NEW(l->arena, words, &b->filter, err));
     b->filter_mask = words - 1;
+    for (uint32_t i = 0; i < 256; i++)
+        l->single[i] = spark__plain_get(l->t, (spark_bytes){&(const uint8_t){(uint8_t)i}, 1});
     SPARK_TRY(bpe_load_merges(l, merges, err));
-    const uint32_t n_missing = l->n_missing;
-    SPARK_TRY(spark_strmap_create(&l->extra, n_missing + 256, l->arena, err));
-    SPARK_TRY(SPARK_NEW(l->arena, n_missing + 256, &b->extra, err));
+    const uint32_t n_extra = 3 * (uint32_t)l->n_late + 256; /* both halves and what they make; single bytes */
+    SPARK_TRY(spark_strmap_create(&l->extra, n_extra, l->arena, err));
+    SPARK_TRY(SPARK_NEW(l->arena, n_extra, &b->extra, err));
     for (uint32_t i = 0; i < 256; i++) {
         const uint8_t byte = (uint8_t)i;
         const spark_bytes one = {&byte, 1};
-        SPARK_TRY(bpe_symbol(l, one, spark__plain_hash(l->t->plain.seed, one), &b->byte_symbol[i], err));
+        SPARK_TRY(bpe_symbol(l, one, 0, &b->byte_symbol[i], err));
     }
-    return n_missing > 0 ? bpe_load_merges(l, merges, err) : SPARK_SUCCESS;
+    return bpe_load_late(l, err);
 }
 
 spark_status spark__bpe_load(spark_tokenizer *t, const spark_gguf *g, spark_arena *a, spark_err *err)
@@ -217,11 +368,17 @@ spark_status spark__bpe_load(spark_tokenizer *t, const spark_gguf *g, spark_aren
     SPARK_CHECK(merges.n <= SPARK_MAX_GGUF_ARRAY, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
                 "tokenizer.ggml.merges has %llu entries, over the limit %u", (unsigned long long)merges.n,
                 SPARK_MAX_GGUF_ARRAY);
+    const spark_bytes last_token = t->tokens[t->n - 1]; /* tokens lie in one array, in their order */
     bpe_loader *l = calloc(1, sizeof *l);
     SPARK_CHECK(l, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory to read tokenizer.ggml.merges");
     l->t = t;
     l->arena = a;
+    spark__bpe_unprintable_make(&l->unprintable);
+    l->merges_wide = merges.as.s.len > 16 ? merges.as.s.ptr + merges.as.s.len - 16 : merges.as.s.ptr;
+    l->tokens_wide = last_token.ptr + last_token.len - t->tokens[0].ptr > 16 ? last_token.ptr + last_token.len - 16
+                                                                             : t->tokens[0].ptr;
     const spark_status s = bpe_load_table(l, &merges, err);
+    free(l->late);
     free(l);
     return s;
 }

@@ -128,7 +128,7 @@ SPARK_INLINE spark__plain_slot *spark__plain_find(const spark_tokenizer *t, spar
     for (uint32_t i = hash & t->plain.mask;; i = (i + 1) & t->plain.mask) {
         spark__plain_slot *s = &t->plain.slots[i];
         if (s->id == SPARK_TOKEN_NONE) return s;
-        if (s->hash == hash && spark_bytes_equal(spark__plain_key(t, s->id), key)) return s;
+        if (s->hash == hash && spark__key_equal(spark__plain_key(t, s->id), key)) return s;
     }
 }
 
@@ -206,6 +206,11 @@ SPARK_MUST_CHECK spark_status spark__wpm_encode(spark__encoder *e, spark_bytes t
 
 /* BPE vocabularies write a byte as a printable character. Undoes it: out has room for text.len bytes; returns how many,
  * or SIZE_MAX if some character stands for no byte. */
-size_t spark__bpe_unprintable(spark_bytes text, uint8_t *out);
+#define SPARK__PRINTABLE 384u /* characters of one or two bytes up to U+017F */
+typedef struct spark__unprintable {
+    int16_t byte[SPARK__PRINTABLE]; /* of each character, or -1 */
+} spark__unprintable;
+void spark__bpe_unprintable_make(spark__unprintable *u);
+size_t spark__bpe_unprintable(const spark__unprintable *u, spark_bytes text, uint8_t *out);
 
 #endif

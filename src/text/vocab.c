@@ -66,8 +66,8 @@ static spark_status vocab_load_types(spark_tokenizer *t, const spark_gguf *g, sp
     SPARK_CHECK(list.n >= t->n, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE,
                 "tokenizer.ggml.token_type has %llu entries for %u tokens", (unsigned long long)list.n, t->n);
     for (uint32_t i = 0; i < t->n; i++) {
-        const int64_t type = spark_gguf_array_i64(&list, i);
-        t->type[i] = type >= 0 && type <= SPARK__TOKEN_BYTE ? (uint8_t)type : SPARK__TOKEN_UNDEFINED;
+        const uint32_t type = spark_load_u32(list.as.s.ptr + (size_t)4 * i);
+        t->type[i] = type <= SPARK__TOKEN_BYTE ? (uint8_t)type : SPARK__TOKEN_UNDEFINED;
     }
     return SPARK_SUCCESS;
 }
@@ -189,15 +189,24 @@ static const vocab_name vocab_names[] = {
     {"<|middle|>", false},
 };
 
+/* What the names above begin with. */
+static bool vocab_may_be_named(spark_bytes token)
+{
+    if (token.len < 4 || token.len > 32) return false;
+    const uint8_t c = token.ptr[0];
+    return c == '<' || c == '[' || c == '_' || c == 0xE2;
+}
+
 static void vocab_mark_named(spark_tokenizer *t)
 {
     for (uint32_t i = 0; i < t->n; i++) {
         const spark_bytes token = t->tokens[i];
-        if (token.len < 4 || token.len > 32 || !strchr("<[_\xE2", token.ptr[0])) continue;
+        if (!vocab_may_be_named(token)) continue;
         for (size_t k = 0; k < SPARK_COUNT(vocab_names); k++) {
-            if (!spark_bytes_is(token, vocab_names[k].text)) continue;
+            const vocab_name *name = &vocab_names[k];
+            if (name->text[1] != (char)token.ptr[1] || !spark_bytes_is(token, name->text)) continue;
             t->type[i] = SPARK__TOKEN_CONTROL;
-            if (vocab_names[k].ends) t->flags[i] |= SPARK__EOG;
+            if (name->ends) t->flags[i] |= SPARK__EOG;
         }
     }
 }
@@ -214,7 +223,7 @@ static void vocab_unmark(spark_tokenizer *t)
         flushes |= spark_bytes_is(token, "<|flush|>");
         responds |= spark_bytes_is(token, "<|tool_response>");
     }
-    for (uint32_t i = 0; i < t->n; i++) {
+    for (uint32_t i = 0; (calls || responds) && i < t->n; i++) {
         if ((calls && (returns || flushes) && spark_bytes_is(t->tokens[i], "<|end|>")) ||
             (responds && spark_bytes_is(t->tokens[i], "</s>")))
             t->flags[i] &= (uint8_t)~SPARK__EOG;
@@ -256,7 +265,7 @@ static spark_status vocab_mark_strips(spark_tokenizer *t, const spark_gguf *g, s
     SPARK_TRY(spark_gguf_get_string(g, "tokenizer.ggml.pre", &pre, NULL, err));
     const bool phi3 = vocab_contains(name, "phi-3") || vocab_contains(name, "phi3");
     const bool jina = vocab_contains(pre, "jina-v2"), modern = vocab_contains(name, "modern-bert");
-    for (uint32_t i = 0; i < t->n; i++) {
+    for (uint32_t i = 0; (phi3 || jina || modern) && i < t->n; i++) {
         const spark_bytes token = t->tokens[i];
         if (phi3 && (spark__token_is_special(t, i) || t->type[i] == SPARK__TOKEN_USER_DEFINED) &&
             !spark_bytes_is(token, "<unk>") && !spark_bytes_is(token, "<s>") && !spark_bytes_is(token, "<|endoftext|>"))
@@ -282,7 +291,7 @@ static size_t vocab_unescape(spark_bytes text, uint8_t *out)
 }
 
 /* What a token decodes to, at `out`, which has room for its text. *plain: text can become this token. */
-static size_t vocab_piece(const spark_tokenizer *t, uint32_t id, uint8_t *out, bool *plain)
+static size_t vocab_piece(const spark_tokenizer *t, const spark__unprintable *u, uint32_t id, uint8_t *out, bool *plain)
 {
     const spark_bytes token = t->tokens[id];
     const spark__token_type type = t->type[id];
@@ -291,7 +300,7 @@ static size_t vocab_piece(const spark_tokenizer *t, uint32_t id, uint8_t *out, b
     if (!spark__token_is_special(t, id)) {
         *plain = token.len > 0 && type != SPARK__TOKEN_BYTE;
         if (t->kind != SPARK__BPE) return vocab_unescape(token, out);
-        const size_t n = spark__bpe_unprintable(token, out);
+        const size_t n = spark__bpe_unprintable(u, token, out);
         const spark_bytes bytes = {out, n};
         *plain = n != SIZE_MAX && n > 0 && (type != SPARK__TOKEN_USER_DEFINED || spark_bytes_equal(bytes, token));
         if (*plain) return n;
@@ -330,13 +339,13 @@ static void vocab_put_plain(spark_tokenizer *t, uint32_t id, uint32_t hash)
 
 /* The pieces of n <= VOCAB_BLOCK tokens and their places in the map. Block by block, so that the slots, which are anywhere
  * in megabytes, are on their way while the next pieces are made. */
-static void vocab_put_block(spark_tokenizer *t, uint32_t begin, uint32_t n)
+static void vocab_put_block(spark_tokenizer *t, const spark__unprintable *u, uint32_t begin, uint32_t n)
 {
     uint32_t hash[VOCAB_BLOCK];
     bool plain[VOCAB_BLOCK];
     for (uint32_t k = 0; k < n; k++) {
         const uint32_t id = begin + k, at = t->piece_at[id];
-        t->piece_at[id + 1] = at + (uint32_t)vocab_piece(t, id, t->pieces + at, &plain[k]);
+        t->piece_at[id + 1] = at + (uint32_t)vocab_piece(t, u, id, t->pieces + at, &plain[k]);
         hash[k] = spark__plain_hash(t->plain.seed, spark__plain_key(t, id));
         spark__plain_prefetch_slot(t, hash[k]);
     }
@@ -352,18 +361,21 @@ static spark_status vocab_load_pieces(spark_tokenizer *t, spark_arena *a, spark_
     SPARK_TRY(SPARK_NEW(a, (size_t)t->n + 1, &t->piece_at, err));
     SPARK_TRY(SPARK_NEW(a, room + 1, &t->pieces, err));
     SPARK_TRY(vocab_create_plain(t, a, err));
+    spark__unprintable u;
+    spark__bpe_unprintable_make(&u);
     for (uint32_t i = 0; i < t->n; i += VOCAB_BLOCK)
-        vocab_put_block(t, i, t->n - i < VOCAB_BLOCK ? t->n - i : VOCAB_BLOCK);
+        vocab_put_block(t, &u, i, t->n - i < VOCAB_BLOCK ? t->n - i : VOCAB_BLOCK);
     return SPARK_SUCCESS;
 }
 
 static spark_status vocab_load_special(spark_tokenizer *t, spark_arena *a, spark_err *err)
 {
-    spark__trie_entry *entries = malloc(t->n * sizeof *entries);
+    spark__trie_entry *entries = malloc(t->n * sizeof *entries); /* few of them are touched */
     SPARK_CHECK(entries, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for %u tokens", t->n);
     size_t n = 0;
     for (uint32_t i = 0; i < t->n; i++) {
         const bool always = t->type[i] == SPARK__TOKEN_USER_DEFINED;
+        if (t->type[i] == SPARK__TOKEN_NORMAL) continue;
         const uint32_t len = (uint32_t)t->tokens[i].len;
         if (len == 0 || (!always && !spark__token_is_special(t, i))) continue;
         entries[n++] = (spark__trie_entry){t->tokens[i], i, always};
