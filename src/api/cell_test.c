@@ -284,7 +284,7 @@ static void check_vocabulary(const char *name)
     json_t *cases = shared_json(path);
     json_array_foreach(cases, i, c)
     {
-        for (unsigned flags = 0; flags < 4; flags++)
+        for (unsigned flags = 0; flags < 4; flags += 3)
             (void)check_case(&(text_case){m, {0}, bytes_of(json_object_get(c, "text")), flags});
     }
     /* one long word, of every length around a power of two, and all blanks: what fills the scratch */
@@ -405,15 +405,16 @@ static void test_a_chat_of_the_planned_size_fits_and_a_hostile_one_is_refused(vo
     static const char *const items[] = {
         "{\"role\":\"user\",\"content\":\"Hi!\"},{\"role\":\"assistant\",\"content\":\"Yes?\"}", "word \\u00e9 ", "x"};
     for (int kind = 0; kind < 3; kind++) {
-        size_t n = (size_t)sprintf(vars, "{\"messages\":[%s", kind ? "{\"role\":\"user\",\"content\":\"" : "");
-        while (n < SIZE) n += (size_t)sprintf(vars + n, "%s%s", items[kind], kind == 0 ? "," : "");
+        size_t n = (size_t)snprintf(vars, SIZE + 64, "{\"messages\":[%s",
+                                    kind ? "{\"role\":\"user\",\"content\":\"" : "");
+        while (n < SIZE) n += (size_t)snprintf(vars + n, SIZE + 64 - n, "%s%s", items[kind], kind == 0 ? "," : "");
         if (kind == 0) n--;
-        n += (size_t)sprintf(vars + n, "%s]}", kind ? "\"}" : "");
+        n += (size_t)snprintf(vars + n, SIZE + 64 - n, "%s]}", kind ? "\"}" : "");
         const size_t used = check_case(&(text_case){m, {(const uint8_t *)vars, n}, {0}, 0});
         printf("%zu bytes of JSON took %zu of %zu\n", n, used, api_text_scratch_bytes(m, (uint32_t)n + 8, n));
     }
-    size_t n = (size_t)sprintf(vars, "{\"messages\":[]");
-    for (unsigned k = 0; n < SIZE; k++) n += (size_t)sprintf(vars + n, ",\"%x\":{}", k);
+    size_t n = (size_t)snprintf(vars, SIZE + 64, "{\"messages\":[]");
+    for (unsigned k = 0; n < SIZE; k++) n += (size_t)snprintf(vars + n, SIZE + 64 - n, ",\"%x\":{}", k);
     vars[n++] = '}';
     spark_arena *scratch = NULL;
     text_result r = {0};

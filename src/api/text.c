@@ -228,23 +228,13 @@ spark_status api_detokenize(const spark_model *m, const uint32_t *ids, size_t n,
  * Not covered, and refused with E_LIMIT then: JSON of empty objects and lists (up to 100 bytes a byte), templates that blow up. */
 enum { SCRATCH_PIECE = 128, SCRATCH_JSON = 16, SCRATCH_TEMPLATE = 64 << 10, SCRATCH_VALUES = 4 << 20 };
 
-static size_t text_longest_piece(const spark_model *m)
-{
-    size_t longest = 1;
-    for (uint32_t id = 0; id < spark_tokenizer_n_vocab(m->tokenizer); id++) {
-        uint8_t buf[SPARK_TOKENIZER_PIECE];
-        const spark_bytes piece = spark_tokenizer_piece(m->tokenizer, id, true, buf);
-        if (piece.len > longest) longest = piece.len;
-    }
-    return longest < SCRATCH_PIECE ? longest : SCRATCH_PIECE;
-}
-
 size_t api_text_scratch_bytes(const spark_model *m, uint32_t n_ctx, size_t max_text)
 {
     if (max_text > SPARK_MAX_TEXT_SCRATCH / SCRATCH_JSON) return SPARK_MAX_TEXT_SCRATCH;
     const size_t chat = max_text * SCRATCH_JSON + SCRATCH_VALUES +
                         spark_tokenizer_encode_bytes(max_text + SCRATCH_TEMPLATE);
-    const size_t decode = n_ctx * text_longest_piece(m) + SCRATCH_TEMPLATE;
+    const size_t longest = spark_tokenizer_longest_piece(m->tokenizer);
+    const size_t decode = n_ctx * (longest < SCRATCH_PIECE ? longest : SCRATCH_PIECE) + SCRATCH_TEMPLATE;
     const size_t most = chat > decode ? chat : decode;
     return most < SPARK_MAX_TEXT_SCRATCH ? most : SPARK_MAX_TEXT_SCRATCH;
 }

@@ -155,9 +155,9 @@ static spark_status arena_grow(spark_arena *a, size_t need, spark_err *err)
     return SPARK_SUCCESS;
 }
 
-/* Zeroes fresh bytes p[0..n) of a chunk, as far as that is not known of them. Padding and red zones are never read, but lie
- * in between, so they are zeroed as well. */
-static void arena_clear(arena_chunk *c, uint8_t *p, size_t n)
+/* Zeroes fresh bytes p[0..n) of a chunk, as far as that is not known of them. Padding and red zones before them stay as they
+ * are: nothing reads them, and a cut zeroes them with the rest. */
+static void arena_clear(arena_chunk *c, const uint8_t *p, size_t n)
 {
     const size_t end = (size_t)(p - c->data) + n;
     if (end <= c->known) return;
@@ -200,7 +200,7 @@ spark_status spark_arena_extend(spark_arena *a, void **ptr, size_t old_bytes, si
     }
     void *grown = NULL;
     SPARK_TRY(spark_arena_alloc(a, new_bytes, 1, align, &grown, err));
-    if (old_bytes) memcpy(grown, p, old_bytes);
+    if (p && old_bytes) memcpy(grown, p, old_bytes);
     *ptr = grown;
     return SPARK_SUCCESS;
 }

@@ -19,8 +19,8 @@
 #define SPARK_PREFETCH(p)       __builtin_prefetch(p)
 #define SPARK_PREFETCH_WRITE(p) __builtin_prefetch(p, 1, 2)
 /* Bits below the lowest one that is set; x is not 0. */
-#define SPARK_LOW_ZEROS(x)      ((unsigned)__builtin_ctzll(x))
-#define SPARK_COUNT(array)      (sizeof(array) / sizeof((array)[0]))
+#define SPARK_LOW_ZEROS(x) ((unsigned)__builtin_ctzll(x))
+#define SPARK_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 __extension__ typedef unsigned __int128 spark_u128; /* products of two 64-bit numbers */
 

@@ -20,6 +20,7 @@ void spark__buffer_free(const spark_arena *a, void *ptr)
 
 spark_status spark__buffer_grow(spark_arena *a, void **ptr, size_t *cap, size_t need, size_t size, spark_err *err)
 {
+    if (need <= *cap) return SPARK_SUCCESS;
     size_t n = *cap ? *cap : need > 64 ? need : 64;
     while (n < need && n <= SIZE_MAX / 2 / size) n *= 2;
     SPARK_CHECK(n >= need, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "output of %zu elements is too large", need);

@@ -19,6 +19,14 @@ typedef struct spark__ends {
     uint64_t first, last;
 } spark__ends;
 
+/* p[0..n), n <= 7, as one number, as if loaded in little endian. */
+SPARK_INLINE uint64_t spark__pack(const uint8_t *p, size_t n)
+{
+    if (n >= 4) return spark_load_u32(p) | (uint64_t)spark_load_u32(p + n - 4) << 8 * (n - 4);
+    if (n == 0) return 0;
+    return p[0] | (uint64_t)p[n / 2] << 8 * (n / 2) | (uint64_t)p[n - 1] << 8 * (n - 1);
+}
+
 /* p[0..n), n <= 16, as two numbers that overlap, so that no byte is taken alone. Of one n, equal numbers are equal bytes. */
 SPARK_INLINE spark__ends spark__load_ends(const uint8_t *p, size_t n)
 {

@@ -117,8 +117,10 @@ SPARK_INLINE uint32_t spark__merge_best(const spark__merger *m)
     return at;
 }
 
-/* Merges symbols[0..n), whose id and begin are set, and symbols[n].begin. Then walk by next from 0 to n. */
-SPARK_INLINE void spark__merge_run(spark__merger *m, uint32_t n, spark__merge_pair *pair, const void *ctx)
+/* Merges symbols[0..n), whose id and begin are set, and symbols[n].begin. Then walk by next from 0 to n. `first` is asked about
+ * the neighbours as they are at the beginning, most of all that are asked about; `pair` about all later ones. */
+SPARK_INLINE void spark__merge_run(spark__merger *m, uint32_t n, spark__merge_pair *first, spark__merge_pair *pair,
+                                   const void *ctx)
 {
     spark__symbol *s = m->symbols;
     m->n = n;
@@ -126,7 +128,7 @@ SPARK_INLINE void spark__merge_run(spark__merger *m, uint32_t n, spark__merge_pa
         s[i].prev = i - 1; /* UINT32_MAX for the first */
         s[i].next = i + 1;
     }
-    for (uint32_t i = 0; i + 1 < n; i++) m->tree[i] = pair(ctx, m, i, i + 1, &s[i].made);
+    for (uint32_t i = 0; i + 1 < n; i++) m->tree[i] = first(ctx, m, i, i + 1, &s[i].made);
     m->tree[n - 1] = SPARK__NO_RANK;
     spark__merge_build(m);
     for (uint32_t left; (left = spark__merge_best(m)) != UINT32_MAX;) {

@@ -1,12 +1,11 @@
 /* tok_bpe.c - byte-level BPE ("gpt2"): words of the pre-tokenizer, from bytes up by the ranked merges of the file.
  * The vocabulary writes bytes as printable characters (0x20 as U+0120); here they are bytes again, from the load on. */
+#include <assert.h>
+
 #include "base/spark_limits.h"
 #include "text/tokenizer_internal.h"
 
-#define BPE_PRINTABLE   324u  /* the characters that stand for bytes end at U+0143 */
-#define BPE_BLOCK       32u   /* merges in flight while loading */
-#define BPE_BLOCK_BYTES 4096u /* and their bytes, about */
-#define BPE_FILTER_BITS 8u    /* of the filter for each merge, at least: of eight pairs one passes wrongly, at most */
+#define BPE_PRINTABLE 324u /* the characters that stand for bytes end at U+0143 */
 
 /* '!'..'~', U+00A1..U+00AC and U+00AE..U+00FF are themselves; the other bytes, in order, are U+0100 and up.
  * Source: GPT-2's bytes_to_unicode. */
@@ -70,103 +69,62 @@ size_t spark__bpe_unprintable(const spark__unprintable *u, spark_bytes text, uin
         bpe_copy(out + n, text.ptr + begin, text.len - begin);
         return n + text.len - begin;
     }
-    for (size_t i = begin; i < text.len; i++) {
-        uint32_t cp = text.ptr[i];
-        if (cp >= 0x80) { /* all that can mean a byte has two: U+0080 to U+017F */
-            const uint32_t next = i + 1 < text.len ? text.ptr[i + 1] : 0;
-            if (cp < 0xC2 || cp > 0xC5 || (next & 0xC0) != 0x80) return SIZE_MAX;
-            cp = (cp & 31) << 6 | (next & 63);
-            i++;
-        }
-        const int byte = u->byte[cp];
+    for (size_t i = begin; i < text.len;) {
+        const uint32_t first = text.ptr[i], next = i + 1 < text.len ? text.ptr[i + 1] : 0;
+        const bool wide = first >= 0x80; /* all that can mean a byte has two: U+0080 to U+017F */
+        if (wide && (first - 0xC2 > 3 || (next & 0xC0) != 0x80)) return SIZE_MAX;
+        const int byte = u->byte[wide ? (first & 31) << 6 | (next & 63) : first];
         if (byte < 0) return SIZE_MAX;
         out[n++] = (uint8_t)byte;
+        i += wide ? 2 : 1;
     }
     return n;
 }
 
-/* The lower half tells the slot in the table of merges, the upper one the bit in its filter. */
-SPARK_INLINE uint64_t bpe_hash(const spark__bpe *b, uint32_t left, uint32_t right)
-{
-    return spark__mix(left ^ b->seed[0], right ^ b->seed[1]);
-}
-
-SPARK_INLINE uint32_t bpe_slot(const spark__bpe *b, uint64_t hash)
-{
-    return (uint32_t)((hash & UINT32_MAX) * b->n_slots >> 32);
-}
-
-SPARK_INLINE uint64_t *bpe_filter_word(const spark__bpe *b, uint64_t hash)
-{
-    return &b->filter[(hash >> 38) & b->filter_mask];
-}
-
-SPARK_INLINE uint64_t bpe_filter_bit(uint64_t hash) { return (uint64_t)1 << (hash >> 32 & 63); }
-
-/* The merge of two symbols, or the free slot where it belongs. */
-SPARK_INLINE spark__bpe_merge *bpe_find(const spark__bpe *b, uint32_t left, uint32_t right, uint64_t hash)
-{
-    for (uint32_t i = bpe_slot(b, hash);; i = i + 1 == b->n_slots ? 0 : i + 1) {
-        spark__bpe_merge *m = &b->merges[i];
-        if (m->rank_plus_1 == 0 || (m->left == left && m->right == right)) return m;
-    }
-}
-
-/* A merge on its way into the table. */
+/* A merge as it was read. */
 typedef struct bpe_line {
-    const uint8_t *at; /* both halves decoded: at[0..n) and the m bytes behind it */
-    uint32_t n, m;
-    uint32_t rank;
-    uint32_t hash[2]; /* of the halves */
-    uint32_t left, right, made;
-    uint64_t pair;    /* hash of left and right */
-    spark_bytes line; /* as in the file */
+    spark_bytes bytes; /* both halves decoded */
+    uint32_t left;     /* bytes of the left one */
+    uint32_t made;     /* SPARK_TOKEN_NONE: to be looked up */
 } bpe_line;
 
-/* A merge with a part that is no token: for the second pass. Converters leave few of them, those of tokens that are special here. */
+/* A merge with a product that is no token: for the second pass. Converters leave few of them, those of tokens that are
+ * special here. */
 typedef struct bpe_late {
     spark_bytes line;
     uint32_t rank;
 } bpe_late;
 
-/* While the merges are read. The tables take megabytes and are hit anywhere, so merges go through in blocks: each step asks
- * for the memory that the next one needs. */
+/* While the merges are read. */
 typedef struct bpe_loader {
     spark_tokenizer *t;
     spark_arena *arena;
-    spark_strmap
-        *extra; /* byte strings without a token; absent in the first pass, which only puts their merges aside */
     uint32_t n_extra;
-    bpe_late *late; /* on the heap */
-    size_t n_late, cap_late;
-    uint32_t last; /* what the merge before made */
-    uint32_t n_lines, n_bytes;
-    uint32_t single[256];                     /* the token of each byte */
+    bool adding;                              /* the second pass: products become symbols */
+    uint32_t last;                            /* what the merge before made */
     const uint8_t *merges_wide, *tokens_wide; /* below, 16 bytes can be read */
-    bpe_line lines[BPE_BLOCK];
+    bpe_late *late;                           /* on the heap, as are the others */
+    spark__bpe_other *others;                 /* merges that make what an earlier one makes of other halves */
+    size_t n_late, cap_late, n_others, cap_others;
     spark__unprintable unprintable;
-    uint8_t bytes[BPE_BLOCK_BYTES + SPARK_MAX_TOKEN_BYTES]; /* a new merge begins below BPE_BLOCK_BYTES */
+    uint8_t bytes[SPARK_MAX_TOKEN_BYTES];
 } bpe_loader;
 
-/* The symbol of a byte string that is no token; SPARK_TOKEN_NONE in the first pass. */
-static spark_status bpe_extra(bpe_loader *l, spark_bytes bytes, uint32_t *out, spark_err *err)
+/* The symbol of a byte string, if it has none a new one. */
+static spark_status bpe_add_extra(bpe_loader *l, spark_bytes bytes, uint32_t *out, spark_err *err)
 {
-    *out = SPARK_TOKEN_NONE;
-    if (!l->extra) return SPARK_SUCCESS;
-    *out = spark_strmap_get(l->extra, bytes);
-    if (*out != SPARK_STRMAP_NONE) return SPARK_SUCCESS;
-    spark_bytes copy;
-    SPARK_TRY(spark_arena_copy(l->arena, bytes, &copy, err));
-    l->t->as.bpe.extra[l->n_extra] = copy;
-    *out = spark_strmap_put(l->extra, copy, l->t->n + l->n_extra);
-    l->n_extra++;
+    spark_tokenizer *t = l->t;
+    spark__bpe *b = &t->as.bpe;
+    const uint64_t tag = spark__plain_tag(t->plain.seed, bytes), hash = spark__plain_hash(t->plain.seed, tag);
+    spark__plain_slot *slot = spark__plain_find(t, bytes, tag, hash);
+    if (slot->tag == 0) {
+        SPARK_TRY(spark_arena_copy(l->arena, bytes, &b->extra[l->n_extra], err));
+        *slot = (spark__plain_slot){.tag = tag, .id = t->n + l->n_extra++};
+        *spark__bpe_filter_word(b, hash) |= spark__bpe_filter_bit(hash);
+        if (bytes.len > b->max_made) b->max_made = (uint32_t)bytes.len;
+    }
+    *out = slot->id;
     return SPARK_SUCCESS;
-}
-
-SPARK_INLINE spark_status bpe_symbol(bpe_loader *l, spark_bytes bytes, uint32_t hash, uint32_t *out, spark_err *err)
-{
-    *out = bytes.len == 1 ? l->single[bytes.ptr[0]] : spark__plain_find(l->t, bytes, hash)->id;
-    return SPARK_LIKELY(*out != SPARK_TOKEN_NONE) ? SPARK_SUCCESS : bpe_extra(l, bytes, out, err);
 }
 
 SPARK_INLINE spark_u128 bpe_load16(const uint8_t *p)
@@ -216,103 +174,80 @@ SPARK_INLINE bool bpe_makes(const bpe_loader *l, spark_bytes line, uint32_t id, 
     const bool wide = line.ptr < l->merges_wide && token.ptr < l->tokens_wide;
     const size_t split = wide && token.len <= 15 ? bpe_split_short(line.ptr, token) : bpe_split_long(line, token);
     if (split == 0 || split >= token.len || (token.ptr[split] & 0xC0) == 0x80) return false; /* or halves a character */
-    const spark_bytes piece = spark__token_piece(t, id);
-    out->at = piece.ptr;
-    out->n = bpe_decoded(token, piece.len, split);
-    out->m = (uint32_t)piece.len - out->n;
+    out->bytes = spark__token_piece(t, id);
+    out->left = bpe_decoded(token, out->bytes.len, split);
     out->made = id;
     return true;
 }
 
-/* Decodes a merge to the end of the block; false if it can never apply. */
+/* Decodes a merge; false if it can never apply. */
 static bool bpe_decode_line(bpe_loader *l, spark_bytes line, size_t split, bpe_line *out)
 {
-    uint8_t *at = l->bytes + l->n_bytes;
-    const size_t n = spark__bpe_unprintable(&l->unprintable, (spark_bytes){line.ptr, split}, at);
+    const size_t n = spark__bpe_unprintable(&l->unprintable, (spark_bytes){line.ptr, split}, l->bytes);
     if (n == SIZE_MAX) return false; /* names a character that no text produces */
-    const size_t m = spark__bpe_unprintable(&l->unprintable, (spark_bytes){line.ptr + split + 1, line.len - split - 1},
-                                            at + n);
+    const spark_bytes right = {line.ptr + split + 1, line.len - split - 1};
+    const size_t m = spark__bpe_unprintable(&l->unprintable, right, l->bytes + n);
     if (m == SIZE_MAX || m == 0) return false;
-    out->at = at;
-    out->n = (uint32_t)n;
-    out->m = (uint32_t)m;
-    out->made = SPARK_TOKEN_NONE;
-    l->n_bytes += (uint32_t)(n + m);
+    *out = (bpe_line){{l->bytes, n + m}, (uint32_t)n, spark__plain_get(l->t, (spark_bytes){l->bytes, n + m})};
     return true;
 }
 
-static spark_status bpe_read_line(bpe_loader *l, spark_bytes line, uint32_t rank, spark_err *err)
+/* Keeps a merge of what is a symbol. Of equal ones the first holds. */
+static spark_status bpe_keep(bpe_loader *l, const bpe_line *b, uint32_t rank, spark_err *err)
 {
-    SPARK_CHECK(line.len <= SPARK_MAX_TOKEN_BYTES, err, SPARK_E_LIMIT, rank,
-                "tokenizer.ggml.merges: merge %u has %zu bytes, over the limit %u", rank, line.len,
-                SPARK_MAX_TOKEN_BYTES);
-    bpe_line *b = &l->lines[l->n_lines];
-    /* Files list merges and tokens in the same order, so what a merge makes is mostly the token behind the last one made, or
-     * that one again: then there is nothing to decode or to search. (The one behind SPARK_TOKEN_NONE is 0.) */
-    if (bpe_makes(l, line, l->last + 1, b) || bpe_makes(l, line, l->last, b)) {
-        l->last = b->made;
-    } else {
-        const uint8_t *blank = line.len > 1 ? memchr(line.ptr + 1, ' ', line.len - 1) : NULL;
-        SPARK_CHECK(blank, err, SPARK_E_FORMAT, rank,
-                    "tokenizer.ggml.merges: merge %u is not two parts with a blank between", rank);
-        if (!bpe_decode_line(l, line, (size_t)(blank - line.ptr), b)) return SPARK_SUCCESS;
+    const spark_tokenizer *t = l->t;
+    if (b->bytes.len == 2) {
+        spark__bpe_bytes *two = &t->as.bpe.bytes[spark_load_u16(b->bytes.ptr)];
+        if (two->rank_plus_1 == 0) *two = (spark__bpe_bytes){rank + 1, b->made};
+        return SPARK_SUCCESS;
     }
-    b->rank = rank;
-    b->line = line;
-    b->hash[0] = spark__plain_hash(l->t->plain.seed, (spark_bytes){b->at, b->n});
-    b->hash[1] = spark__plain_hash(l->t->plain.seed, (spark_bytes){b->at + b->n, b->m});
-    if (b->n > 1) spark__plain_prefetch_slot(l->t, b->hash[0]);
-    if (b->m > 1) spark__plain_prefetch_slot(l->t, b->hash[1]);
-    l->n_lines++;
-    if (b->made != SPARK_TOKEN_NONE) return SPARK_SUCCESS;
-    const spark_bytes both = {b->at, (size_t)b->n + b->m};
-    SPARK_TRY(bpe_symbol(l, both, spark__plain_hash(l->t->plain.seed, both), &b->made, err));
-    l->last = b->made;
+    uint32_t *merge = &t->as.bpe.merge[b->made];
+    if (*merge == 0 && b->left < SPARK__MERGE_LEFT) {
+        *merge = b->left << SPARK__MERGE_RANK | (rank + 1);
+        return SPARK_SUCCESS;
+    }
+    if (*merge >> SPARK__MERGE_RANK == b->left) return SPARK_SUCCESS;
+    void *others = l->others;
+    SPARK_TRY(spark__buffer_grow(NULL, &others, &l->cap_others, l->n_others + 1, sizeof *l->others, err));
+    l->others = others;
+    l->others[l->n_others++] = (spark__bpe_other){b->made, b->left, rank + 1};
     return SPARK_SUCCESS;
 }
 
-static spark_status bpe_put_aside(bpe_loader *l, const bpe_line *line, spark_err *err)
+static spark_status bpe_put_aside(bpe_loader *l, spark_bytes line, uint32_t rank, spark_err *err)
 {
     void *late = l->late;
     SPARK_TRY(spark__buffer_grow(NULL, &late, &l->cap_late, l->n_late + 1, sizeof *l->late, err));
     l->late = late;
-    l->late[l->n_late++] = (bpe_late){line->line, line->rank};
+    l->late[l->n_late++] = (bpe_late){line, rank};
     return SPARK_SUCCESS;
 }
 
-/* Puts the merges of the block into the table, in their order. */
-static spark_status bpe_put_block(bpe_loader *l, spark_err *err)
+static spark_status bpe_search_line(bpe_loader *l, spark_bytes line, uint32_t rank, spark_err *err)
 {
-    spark__bpe *b = &l->t->as.bpe;
-    bpe_line *const end = l->lines + l->n_lines;
-    for (bpe_line *i = l->lines; i < end; i++) {
-        if (i->n > 1) spark__plain_prefetch_key(l->t, i->hash[0]);
-        if (i->m > 1) spark__plain_prefetch_key(l->t, i->hash[1]);
-    }
-    for (bpe_line *i = l->lines; i < end; i++) {
-        SPARK_TRY(bpe_symbol(l, (spark_bytes){i->at, i->n}, i->hash[0], &i->left, err));
-        SPARK_TRY(bpe_symbol(l, (spark_bytes){i->at + i->n, i->m}, i->hash[1], &i->right, err));
-        i->pair = bpe_hash(b, i->left, i->right);
-        SPARK_PREFETCH_WRITE(&b->merges[bpe_slot(b, i->pair)]);
-        SPARK_PREFETCH_WRITE(bpe_filter_word(b, i->pair));
-    }
-    for (const bpe_line *i = l->lines; i < end; i++) {
-        if (i->left == SPARK_TOKEN_NONE || i->right == SPARK_TOKEN_NONE || i->made == SPARK_TOKEN_NONE) {
-            SPARK_TRY(bpe_put_aside(l, i, err)); /* its pair is of none of the others */
-            continue;
-        }
-        *bpe_filter_word(b, i->pair) |= bpe_filter_bit(i->pair);
-        spark__bpe_merge *slot = bpe_find(b, i->left, i->right, i->pair); /* of equal merges the first holds */
-        if (slot->rank_plus_1 == 0) *slot = (spark__bpe_merge){i->left, i->right, i->made, i->rank + 1};
-    }
-    l->n_lines = l->n_bytes = 0;
-    return SPARK_SUCCESS;
+    bpe_line b;
+    const uint8_t *blank = line.len > 1 ? memchr(line.ptr + 1, ' ', line.len - 1) : NULL;
+    SPARK_CHECK(blank, err, SPARK_E_FORMAT, rank,
+                "tokenizer.ggml.merges: merge %u is not two parts with a blank between", rank);
+    if (!bpe_decode_line(l, line, (size_t)(blank - line.ptr), &b)) return SPARK_SUCCESS;
+    l->last = b.made;
+    if (b.made == SPARK_TOKEN_NONE && !l->adding) return bpe_put_aside(l, line, rank, err);
+    if (b.made == SPARK_TOKEN_NONE) SPARK_TRY(bpe_add_extra(l, b.bytes, &b.made, err));
+    return bpe_keep(l, &b, rank, err);
 }
 
-static spark_status bpe_load_line(bpe_loader *l, spark_bytes line, uint32_t rank, spark_err *err)
+/* Files list merges and tokens in the same order, so what a merge makes is mostly the token behind the last one made, or that
+ * one again: then there is nothing to decode or to search. (The one behind SPARK_TOKEN_NONE is 0.) */
+SPARK_INLINE spark_status bpe_load_line(bpe_loader *l, spark_bytes line, uint32_t rank, spark_err *err)
 {
-    SPARK_TRY(bpe_read_line(l, line, rank, err));
-    return l->n_lines == BPE_BLOCK || l->n_bytes >= BPE_BLOCK_BYTES ? bpe_put_block(l, err) : SPARK_SUCCESS;
+    bpe_line b;
+    SPARK_CHECK(line.len <= SPARK_MAX_TOKEN_BYTES, err, SPARK_E_LIMIT, rank,
+                "tokenizer.ggml.merges: merge %u has %zu bytes, over the limit %u", rank, line.len,
+                SPARK_MAX_TOKEN_BYTES);
+    if (!bpe_makes(l, line, l->last + 1, &b) && !bpe_makes(l, line, l->last, &b))
+        return bpe_search_line(l, line, rank, err);
+    l->last = b.made;
+    return bpe_keep(l, &b, rank, err);
 }
 
 static spark_status bpe_load_merges(bpe_loader *l, const spark_gguf_value *merges, spark_err *err)
@@ -320,47 +255,75 @@ static spark_status bpe_load_merges(bpe_loader *l, const spark_gguf_value *merge
     size_t pos = 0;
     l->last = SPARK_TOKEN_NONE;
     for (uint32_t i = 0; i < merges->n; i++) SPARK_TRY(bpe_load_line(l, spark_gguf_next_string(merges, &pos), i, err));
-    return bpe_put_block(l, err);
+    return SPARK_SUCCESS;
 }
 
-/* The second pass, over the merges that were put aside: now their strings get symbols. */
-static spark_status bpe_load_late(bpe_loader *l, spark_err *err)
+/* Symbols for what is no token: single bytes, and the products that were put aside. */
+static spark_status bpe_load_extras(bpe_loader *l, spark_err *err)
 {
-    const size_t n = l->n_late;
-    l->last = SPARK_TOKEN_NONE;
-    for (size_t i = 0; i < n; i++) SPARK_TRY(bpe_load_line(l, l->late[i].line, l->late[i].rank, err));
-    return bpe_put_block(l, err);
-}
-
-/* The table, the symbols of single bytes, and (where needed, which is rare) the strings that are no tokens. */
-static spark_status bpe_load_table(bpe_loader *l, const spark_gguf_value *merges, spark_err *err)
-{
-    spark__bpe *b = &l->t->as.bpe;
-    b->n_slots = (uint32_t)(merges->n + merges->n / 3 + 8);
-    SPARK_TRY(SPARK_NEW(l->arena, b->n_slots, &b->merges, err));
-    uint32_t words = 1;
-    while (words < merges->n / (64 / BPE_FILTER_BITS)) words *= 2;
-    SPARK_TRY(SPARK_NEW(l->arena, words, &b->filter, err));
-    b->filter_mask = words - 1;
-    for (uint32_t i = 0; i < 256; i++)
-        l->single[i] = spark__plain_get(l->t, (spark_bytes){&(const uint8_t){(uint8_t)i}, 1});
-    SPARK_TRY(bpe_load_merges(l, merges, err));
-    const uint32_t n_extra = 3 * (uint32_t)l->n_late + 256; /* both halves and what they make; single bytes */
-    SPARK_TRY(spark_strmap_create(&l->extra, n_extra, l->arena, err));
+    spark_tokenizer *t = l->t;
+    spark__bpe *b = &t->as.bpe;
+    const size_t n_extra = l->n_late + 256;
+    void *merge = b->merge;
+    SPARK_TRY(spark__plain_reserve(t, t->n + n_extra, l->arena, err));
+    SPARK_TRY(spark_arena_extend(l->arena, &merge, t->n * sizeof *b->merge, (t->n + n_extra) * sizeof *b->merge,
+                                 _Alignof(max_align_t), err));
+    b->merge = merge;
     SPARK_TRY(SPARK_NEW(l->arena, n_extra, &b->extra, err));
     for (uint32_t i = 0; i < 256; i++) {
         const uint8_t byte = (uint8_t)i;
-        const spark_bytes one = {&byte, 1};
-        SPARK_TRY(bpe_symbol(l, one, 0, &b->byte_symbol[i], err));
+        SPARK_TRY(bpe_add_extra(l, (spark_bytes){&byte, 1}, &b->byte_symbol[i], err)); /* or the token that has it */
     }
-    return bpe_load_late(l, err);
+    l->adding = true;
+    l->last = SPARK_TOKEN_NONE;
+    for (size_t i = 0; i < l->n_late; i++) SPARK_TRY(bpe_search_line(l, l->late[i].line, l->late[i].rank, err));
+    return SPARK_SUCCESS;
+}
+
+SPARK_INLINE uint32_t bpe_other_slot(const spark_tokenizer *t, uint32_t made, uint32_t left)
+{
+    const uint64_t hash = spark__mix(made ^ t->plain.seed[0], left ^ t->plain.seed[1]);
+    return (uint32_t)((hash & UINT32_MAX) * t->as.bpe.n_others >> 32);
+}
+
+/* The further merge that makes a symbol of such halves, or the free slot where it belongs. */
+static spark__bpe_other *bpe_other(const spark_tokenizer *t, uint32_t made, uint32_t left)
+{
+    const spark__bpe *b = &t->as.bpe;
+    for (uint32_t i = bpe_other_slot(t, made, left);; i = i + 1 == b->n_others ? 0 : i + 1) {
+        spark__bpe_other *o = &b->others[i];
+        if (o->rank_plus_1 == 0 || (o->made == made && o->left == left)) return o;
+    }
+}
+
+static spark_status bpe_load_others(bpe_loader *l, spark_err *err)
+{
+    spark__bpe *b = &l->t->as.bpe;
+    if (l->n_others == 0) return SPARK_SUCCESS;
+    b->n_others = (uint32_t)(l->n_others + l->n_others / 3 + 8);
+    SPARK_TRY(SPARK_NEW(l->arena, b->n_others, &b->others, err));
+    for (size_t i = 0; i < l->n_others; i++) {
+        spark__bpe_other *slot = bpe_other(l->t, l->others[i].made, l->others[i].left);
+        if (slot->rank_plus_1 == 0) *slot = l->others[i];
+    }
+    return SPARK_SUCCESS;
+}
+
+static spark_status bpe_load_table(bpe_loader *l, const spark_gguf_value *merges, spark_err *err)
+{
+    spark__bpe *b = &l->t->as.bpe;
+    b->max_made = l->t->max_plain;
+    SPARK_TRY(SPARK_NEW(l->arena, 1 << 16, &b->bytes, err));
+    SPARK_TRY(SPARK_NEW(l->arena, l->t->n, &b->merge, err)); /* last, because it is extended */
+    SPARK_TRY(bpe_load_merges(l, merges, err));
+    SPARK_TRY(bpe_load_extras(l, err));
+    return bpe_load_others(l, err);
 }
 
 spark_status spark__bpe_load(spark_tokenizer *t, const spark_gguf *g, spark_arena *a, spark_err *err)
 {
     spark__bpe *b = &t->as.bpe;
     b->ignore_merges = spark__pretok_ignores_merges(&b->pretok);
-    spark__vocab_seed(b->seed);
     spark_gguf_value merges;
     bool found = false;
     SPARK_TRY(spark_gguf_get_array(g, "tokenizer.ggml.merges", SPARK_GGUF_STRING, &merges, &found, err));
@@ -379,20 +342,47 @@ spark_status spark__bpe_load(spark_tokenizer *t, const spark_gguf *g, spark_aren
                                                                              : t->tokens[0].ptr;
     const spark_status s = bpe_load_table(l, &merges, err);
     free(l->late);
+    free(l->others);
     free(l);
     return s;
 }
 
-static uint32_t bpe_pair(const void *ctx, const spark__merger *m, uint32_t left, uint32_t right, uint32_t *made)
+/* The tag of bytes of the text. */
+SPARK_INLINE uint64_t bpe_tag(const spark__encoder *e, spark_bytes both)
 {
-    const spark__bpe *b = &((const spark__encoder *)ctx)->t->as.bpe;
-    const uint32_t a = m->symbols[left].id, c = m->symbols[right].id;
-    const uint64_t hash = bpe_hash(b, a, c);
+    if (both.len < 8 && both.ptr < e->wide)
+        return (spark_load_u64(both.ptr) & (((uint64_t)1 << 8 * both.len) - 1)) | (uint64_t)both.len << 56;
+    return spark__plain_tag(e->t->plain.seed, both);
+}
+
+SPARK_INLINE uint32_t bpe_pair(const void *ctx, const spark__merger *m, uint32_t left, uint32_t right, uint32_t *made)
+{
+    const spark__encoder *e = ctx;
+    const spark_tokenizer *t = e->t;
+    const spark__bpe *b = &t->as.bpe;
+    const uint32_t begin = m->symbols[left].begin, end = m->symbols[m->symbols[right].next].begin;
+    const spark_bytes both = {e->bytes + begin, end - begin};
     *made = 0;
-    if (!(*bpe_filter_word(b, hash) & bpe_filter_bit(hash))) return SPARK__NO_RANK;
-    const spark__bpe_merge *found = bpe_find(b, a, c, hash);
-    *made = found->made;
-    return found->rank_plus_1 - 1; /* SPARK__NO_RANK of a free slot */
+    if (both.len > b->max_made) return SPARK__NO_RANK;
+    const uint64_t tag = bpe_tag(e, both), hash = spark__plain_hash(t->plain.seed, tag);
+    if (!(*spark__bpe_filter_word(b, hash) & spark__bpe_filter_bit(hash))) return SPARK__NO_RANK;
+    const spark__plain_slot *slot = spark__plain_find(t, both, tag, hash);
+    if (slot->tag == 0) return SPARK__NO_RANK;
+    *made = slot->id;
+    const uint32_t n_left = m->symbols[right].begin - begin, merge = b->merge[slot->id];
+    if (SPARK_LIKELY(merge >> SPARK__MERGE_RANK == n_left)) return (merge & SPARK__MERGE_RANKS) - 1;
+    return b->n_others ? bpe_other(t, slot->id, n_left)->rank_plus_1 - 1 : SPARK__NO_RANK;
+}
+
+/* The same for two single bytes, which a word begins with. */
+SPARK_INLINE uint32_t bpe_pair_first(const void *ctx, const spark__merger *m, uint32_t left, uint32_t right,
+                                     uint32_t *made)
+{
+    (void)m, (void)right;
+    const spark__encoder *e = ctx;
+    const spark__bpe_bytes *two = &e->t->as.bpe.bytes[spark_load_u16(e->bytes + left)];
+    *made = two->made;
+    return two->rank_plus_1 - 1; /* SPARK__NO_RANK if none makes it */
 }
 
 static spark_status bpe_push(spark__encoder *e, uint32_t symbol, spark_err *err)
@@ -416,8 +406,10 @@ static spark_status bpe_encode_word(spark__encoder *e, spark_bytes word, spark_e
     }
     SPARK_TRY(spark__merger_reserve(&e->merger, word.len, err));
     spark__symbol *s = e->merger.symbols;
+    e->bytes = word.ptr;
+    s[word.len].begin = (uint32_t)word.len;
     for (uint32_t i = 0; i < word.len; i++) s[i] = (spark__symbol){.id = b->byte_symbol[word.ptr[i]], .begin = i};
-    spark__merge_run(&e->merger, (uint32_t)word.len, bpe_pair, e);
+    spark__merge_run(&e->merger, (uint32_t)word.len, bpe_pair_first, bpe_pair, e);
     for (uint32_t i = 0; i < word.len; i = s[i].next) SPARK_TRY(bpe_push(e, s[i].id, err));
     return SPARK_SUCCESS;
 }
@@ -431,5 +423,6 @@ static spark_status bpe_word(void *ctx, spark_bytes word, spark_err *err)
 
 spark_status spark__bpe_encode(spark__encoder *e, spark_bytes text, spark_err *err)
 {
+    e->wide = text.len >= 8 ? text.ptr + text.len - 7 : text.ptr;
     return spark__pretok_run(&e->t->as.bpe.pretok, text, bpe_word, e, err);
 }

@@ -118,7 +118,7 @@ static spark_status spm_encode_spelled(spark__encoder *e, spark_err *err)
     for (size_t i = 0; i < len; i += spark__char_at(p, i, len).len)
         s[n++] = (spark__symbol){.id = SPARK_TOKEN_NONE, .begin = (uint32_t)i};
     s[n].begin = (uint32_t)len;
-    spark__merge_run(&e->merger, n, spm_pair, e);
+    spark__merge_run(&e->merger, n, spm_pair, spm_pair, e);
     for (uint32_t i = 0; i < n; i = s[i].next) {
         const spark_bytes symbol = {p + s[i].begin, s[s[i].next].begin - s[i].begin};
         const uint32_t id = s[i].id != SPARK_TOKEN_NONE ? s[i].id : spark__plain_get(e->t, symbol);

@@ -247,6 +247,7 @@ spark_bytes spark_tokenizer_piece(const spark_tokenizer *t, uint32_t id, bool sp
 }
 
 uint32_t spark_tokenizer_n_vocab(const spark_tokenizer *t) { return t->n; }
+uint32_t spark_tokenizer_longest_piece(const spark_tokenizer *t) { return t->max_piece; }
 
 const char *spark_tokenizer_model(const spark_tokenizer *t)
 {

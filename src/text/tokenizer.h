@@ -76,6 +76,7 @@ SPARK_MUST_CHECK spark_status spark_tokenizer_decode(const spark_tokenizer *t, c
 spark_bytes spark_tokenizer_piece(const spark_tokenizer *t, uint32_t id, bool special, uint8_t *buf);
 
 uint32_t spark_tokenizer_n_vocab(const spark_tokenizer *t);
+uint32_t spark_tokenizer_longest_piece(const spark_tokenizer *t);         /* bytes that one token can decode to */
 const char *spark_tokenizer_model(const spark_tokenizer *t);              /* "llama", "gpt2", "bert" */
 spark_bytes spark_tokenizer_token(const spark_tokenizer *t, uint32_t id); /* as it stands in the file */
 bool spark_tokenizer_is_special(const spark_tokenizer *t, uint32_t id);   /* control or unknown */

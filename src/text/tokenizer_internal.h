@@ -27,23 +27,33 @@ typedef enum spark__token_type { /* ids as in the file */
 /* Flags of a token. */
 enum { SPARK__EOG = 1, SPARK__LSTRIP = 2, SPARK__RSTRIP = 4, SPARK__PLAIN = 8 /* its bytes lead to it */ };
 
-typedef struct spark__bpe_merge {
-    uint32_t left, right, made; /* symbols */
-    uint32_t rank_plus_1;       /* 0: free, so fresh memory is an empty table and a free slot has the rank -1 */
-} spark__bpe_merge;
+/* What two bytes become, with what rank. */
+typedef struct spark__bpe_bytes {
+    uint32_t rank_plus_1, made;
+} spark__bpe_bytes;
 
-/* Byte-level BPE. Symbols are token ids, and numbers from n_vocab up for byte strings that no token has but a merge names
- * (extra[symbol - n_vocab]). */
+/* A merge that did not fit beside the symbol it makes: a further one, of other halves, or one with a long left half. */
+typedef struct spark__bpe_other {
+    uint32_t made, left;
+    uint32_t rank_plus_1; /* 0: free, so fresh memory is an empty table and a free slot has the rank -1 */
+} spark__bpe_other;
+
+/* Byte-level BPE. Symbols are token ids, and numbers from n_vocab up for byte strings that no token has but a merge makes
+ * (extra[symbol - n_vocab]). Symbols differ in their bytes, so two neighbours merge if their bytes together are a symbol that
+ * a merge makes of halves of just these lengths: the table of merges is the map of tokens, and loading has no pairs to look up. */
 typedef struct spark__bpe {
     spark__pretok pretok;
     bool ignore_merges;
     uint32_t byte_symbol[256];
     spark_bytes *extra;
-    spark__bpe_merge *merges; /* open addressing by (left, right) */
-    uint32_t n_slots;
-    uint64_t *filter; /* a bit for each hash of a merge: most pairs merge to nothing, and this says so from the cache */
+    uint32_t
+        *merge; /* [n_vocab + extras] rank + 1 of the first merge that makes it, and bytes of its left half above */
+    spark__bpe_other *others; /* open addressing by (made, left) */
+    uint32_t n_others;        /* slots; 0: none */
+    spark__bpe_bytes *bytes;  /* [65536] by first byte | second << 8: with them a word begins */
+    uint32_t max_made;        /* bytes of the longest symbol */
+    uint64_t *filter;         /* a bit for each symbol: most pairs are none, and this says so from the cache */
     uint64_t filter_mask;
-    uint64_t seed[2]; /* of the hash: drawn at load, so a file cannot aim at it */
 } spark__bpe;
 
 typedef struct spark__spm {
@@ -58,11 +68,19 @@ typedef struct spark__wpm {
     uint8_t within[128]; /* what an ASCII letter or digit becomes in a word, 0 for other characters */
 } spark__wpm;
 
-/* A hash map from the bytes of a token to its id that holds no keys: a slot is 8 bytes, which is what makes loading and
- * SPM merging fast. BPE: the bytes a token stands for; the others: its text in the file. Of equal keys the first counts. */
+/* A hash map from the bytes of a token to its id. A tag is the key itself up to 7 bytes, which most are; else 56 bits of its
+ * hash, and the key is compared where the token has it. BPE: the bytes a token stands for; the others: its text in the file.
+ * Of equal keys the first counts. Keys are not empty. */
 typedef struct spark__plain_slot {
-    uint32_t hash, id; /* id SPARK_TOKEN_NONE: free */
+    uint64_t tag; /* 0: free */
+    uint32_t id;
+    uint32_t
+        merge; /* BPE: rank + 1 of the first merge that makes it, and bytes of its left half from bit MERGE_RANK on */
 } spark__plain_slot;
+
+#define SPARK__MERGE_RANK  25u /* bits: SPARK_MAX_GGUF_ARRAY merges at most */
+#define SPARK__MERGE_RANKS ((1u << SPARK__MERGE_RANK) - 1)
+#define SPARK__MERGE_LEFT  127u /* bytes of a left half that stands elsewhere */
 
 typedef struct spark__plain {
     spark__plain_slot *slots;
@@ -80,6 +98,7 @@ struct spark_tokenizer {
     uint8_t *pieces;
     spark__plain plain;      /* what text becomes: no control, unknown or byte tokens, so no text can forge one */
     uint32_t max_plain;      /* bytes of the longest key of `plain` */
+    uint32_t max_piece;      /* and of the longest piece */
     spark__trie *special;    /* control, unknown and (always) user-defined tokens */
     uint32_t max_special[2]; /* bytes of the longest: user-defined only, all */
     uint32_t bos, eos, sep, unk;
@@ -108,47 +127,64 @@ bool spark__token_byte(spark_bytes token, uint8_t *out);
 
 static inline spark_bytes spark__plain_key(const spark_tokenizer *t, uint32_t id)
 {
-    return t->kind == SPARK__BPE ? spark__token_piece(t, id) : t->tokens[id];
+    if (t->kind != SPARK__BPE) return t->tokens[id];
+    return SPARK_LIKELY(id < t->n) ? spark__token_piece(t, id) : t->as.bpe.extra[id - t->n];
 }
 
-SPARK_INLINE uint32_t spark__plain_hash(const uint64_t seed[2], spark_bytes key)
+#define SPARK__TAG_LONG 0xFF00000000000000u
+
+/* The tag of a key that is not empty. */
+SPARK_INLINE uint64_t spark__plain_tag(const uint64_t seed[2], spark_bytes key)
 {
     const uint8_t *p = key.ptr;
-    uint64_t h = seed[0] ^ key.len;
     size_t n = key.len;
+    if (n < 8) return spark__pack(p, n) | (uint64_t)n << 56;
+    uint64_t h = seed[0] ^ n;
     for (; n > 16; n -= 16, p += 16) h = spark__mix(spark_load_u64(p) ^ seed[1], spark_load_u64(p + 8) ^ h);
     const spark__ends ends = spark__load_ends(p, n);
-    h = spark__mix(ends.first ^ seed[1], ends.last ^ h);
-    return (uint32_t)(h ^ h >> 32);
+    return spark__mix(ends.first ^ seed[1], ends.last ^ h) | SPARK__TAG_LONG;
+}
+
+/* What a tag is looked up by. The lower half tells the slot, the upper one the bit in the filter of BPE. */
+SPARK_INLINE uint64_t spark__plain_hash(const uint64_t seed[2], uint64_t tag)
+{
+    return spark__mix(tag ^ seed[0], seed[1]);
+}
+
+SPARK_INLINE uint32_t spark__plain_slot_of(const spark_tokenizer *t, uint64_t hash)
+{
+    return (uint32_t)(hash ^ hash >> 32) & t->plain.mask;
 }
 
 /* The slot of a key, or the free one where it belongs. */
-SPARK_INLINE spark__plain_slot *spark__plain_find(const spark_tokenizer *t, spark_bytes key, uint32_t hash)
+SPARK_INLINE spark__plain_slot *spark__plain_find(const spark_tokenizer *t, spark_bytes key, uint64_t tag,
+                                                  uint64_t hash)
 {
-    for (uint32_t i = hash & t->plain.mask;; i = (i + 1) & t->plain.mask) {
+    for (uint32_t i = spark__plain_slot_of(t, hash);; i = (i + 1) & t->plain.mask) {
         spark__plain_slot *s = &t->plain.slots[i];
-        if (s->id == SPARK_TOKEN_NONE) return s;
-        if (s->hash == hash && spark__key_equal(spark__plain_key(t, s->id), key)) return s;
+        if (s->tag == 0) return s;
+        if (s->tag != tag) continue;
+        if (tag < SPARK__TAG_LONG || spark__key_equal(spark__plain_key(t, s->id), key)) return s;
     }
-}
-
-/* Asks for the memory that plain_find will want: first its slot; and, when that is there, the key of the token in it. */
-SPARK_INLINE void spark__plain_prefetch_slot(const spark_tokenizer *t, uint32_t hash)
-{
-    SPARK_PREFETCH(&t->plain.slots[hash & t->plain.mask]);
-}
-
-SPARK_INLINE void spark__plain_prefetch_key(const spark_tokenizer *t, uint32_t hash)
-{
-    const spark__plain_slot *s = &t->plain.slots[hash & t->plain.mask];
-    if (s->hash == hash && s->id != SPARK_TOKEN_NONE) SPARK_PREFETCH(spark__plain_key(t, s->id).ptr);
 }
 
 /* The ordinary token of these bytes, or SPARK_TOKEN_NONE. */
 SPARK_INLINE uint32_t spark__plain_get(const spark_tokenizer *t, spark_bytes key)
 {
-    return spark__plain_find(t, key, spark__plain_hash(t->plain.seed, key))->id;
+    if (key.len == 0) return SPARK_TOKEN_NONE;
+    const uint64_t tag = spark__plain_tag(t->plain.seed, key);
+    const spark__plain_slot *s = spark__plain_find(t, key, tag, spark__plain_hash(t->plain.seed, tag));
+    return s->tag && s->id < t->n ? s->id : SPARK_TOKEN_NONE;
 }
+
+/* Makes room in the map for so many keys in all. */
+SPARK_MUST_CHECK spark_status spark__plain_reserve(spark_tokenizer *t, uint64_t n, spark_arena *a, spark_err *err);
+
+SPARK_INLINE uint64_t *spark__bpe_filter_word(const spark__bpe *b, uint64_t hash)
+{
+    return &b->filter[(hash >> 38) & b->filter_mask];
+}
+SPARK_INLINE uint64_t spark__bpe_filter_bit(uint64_t hash) { return (uint64_t)1 << (hash >> 32 & 63); }
 
 /* Numbers the file cannot know. */
 void spark__vocab_seed(uint64_t seed[2]);
@@ -169,7 +205,9 @@ typedef struct spark__encoder {
     spark_ids *out;
     spark__merger merger;
     spark__word_cache cache;
-    spark_text word; /* SPM, WordPiece: the word as the vocabulary writes it */
+    spark_text word;      /* SPM, WordPiece: the word as the vocabulary writes it */
+    const uint8_t *bytes; /* BPE: the word */
+    const uint8_t *wide;  /* BPE: before it, 8 bytes of text can be read */
 } spark__encoder;
 
 /* Appends the ids of one word; they depend on nothing but its bytes. */

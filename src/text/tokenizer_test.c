@@ -396,6 +396,33 @@ static void test_bpe_merges_by_rank(void **state)
     fixture_close(&f);
 }
 
+/* What is made by several merges is made only of the halves they name, with the rank of each. */
+static void test_bpe_takes_every_merge_that_makes_a_token(void **state)
+{
+    (void)state;
+    fixture_spec s;
+    fixture f;
+    fixture_bpe(&s, "gpt-2");
+    fixture_add(&s, "xyz", 1, 0);
+    fixture_add(&s, "yz", 1, 0);
+    s.merges[s.n_merges++] = "xy z"; /* "xy" is no token and made below: a symbol of its own */
+    s.merges[s.n_merges++] = "x yz";
+    s.merges[s.n_merges++] = "x yz"; /* twice: the first holds */
+    s.merges[s.n_merges++] = "y z";
+    tt_open(&f, &s);
+    tt_expect(&f, "xyz", 0, "xyz"); /* y z, then x yz */
+    fixture_close(&f);
+    s.merges[s.n_merges - 3] = s.merges[s.n_merges - 2] = "q q"; /* only "xy z" is left, and nothing makes "xy" */
+    tt_open(&f, &s);
+    tt_expect(&f, "xyz", 0, "x|yz");
+    fixture_close(&f);
+    s.merges[s.n_merges - 1] = "x y";
+    tt_open(&f, &s);
+    tt_expect(&f, "xyz", 0, "xyz"); /* by way of a symbol that is no token */
+    tt_expect(&f, "xy", 0, "x|y");
+    fixture_close(&f);
+}
+
 static void test_bpe_ignores_merges_for_whole_words_where_the_family_says_so(void **state)
 {
     (void)state;
@@ -873,6 +900,7 @@ int main(void)
         cmocka_unit_test(test_special_tokens_strip_untrusted_blanks_too),
         cmocka_unit_test(test_many_runs_stay_linear),
         cmocka_unit_test(test_bpe_merges_by_rank),
+        cmocka_unit_test(test_bpe_takes_every_merge_that_makes_a_token),
         cmocka_unit_test(test_bpe_ignores_merges_for_whole_words_where_the_family_says_so),
         cmocka_unit_test(test_bpe_brings_any_bytes_back),
         cmocka_unit_test(test_pretokenizers_cut_as_their_expressions_do),

@@ -189,24 +189,34 @@ static const vocab_name vocab_names[] = {
     {"<|middle|>", false},
 };
 
-/* What the names above begin with. */
-static bool vocab_may_be_named(spark_bytes token)
+/* A look at two bytes and the length tells most tokens from the names above, which have 4 to 32 bytes. */
+typedef struct vocab_name_filter {
+    uint64_t lengths[256]; /* by vocab_name_byte: a bit for each length */
+} vocab_name_filter;
+
+static uint8_t vocab_name_byte(const uint8_t *name) { return (uint8_t)(name[2] * 7 + name[3]); }
+
+static void vocab_name_filter_make(vocab_name_filter *f)
 {
-    if (token.len < 4 || token.len > 32) return false;
-    const uint8_t c = token.ptr[0];
-    return c == '<' || c == '[' || c == '_' || c == 0xE2;
+    *f = (vocab_name_filter){0};
+    for (size_t k = 0; k < SPARK_COUNT(vocab_names); k++) {
+        const char *name = vocab_names[k].text;
+        f->lengths[vocab_name_byte((const uint8_t *)name)] |= (uint64_t)1 << strlen(name);
+    }
 }
 
 static void vocab_mark_named(spark_tokenizer *t)
 {
+    vocab_name_filter f;
+    vocab_name_filter_make(&f);
     for (uint32_t i = 0; i < t->n; i++) {
         const spark_bytes token = t->tokens[i];
-        if (!vocab_may_be_named(token)) continue;
+        if (token.len < 4 || token.len > 32) continue;
+        if (!(f.lengths[vocab_name_byte(token.ptr)] >> token.len & 1)) continue;
         for (size_t k = 0; k < SPARK_COUNT(vocab_names); k++) {
-            const vocab_name *name = &vocab_names[k];
-            if (name->text[1] != (char)token.ptr[1] || !spark_bytes_is(token, name->text)) continue;
+            if (!spark_bytes_is(token, vocab_names[k].text)) continue;
             t->type[i] = SPARK__TOKEN_CONTROL;
-            if (name->ends) t->flags[i] |= SPARK__EOG;
+            if (vocab_names[k].ends) t->flags[i] |= SPARK__EOG;
         }
     }
 }
@@ -316,41 +326,75 @@ void spark__vocab_seed(uint64_t seed[2])
     seed[1] = (uint64_t)(uintptr_t)seed * 0x9E3779B97F4A7C15u;
 }
 
-static spark_status vocab_create_plain(spark_tokenizer *t, spark_arena *a, spark_err *err)
+spark_status spark__plain_reserve(spark_tokenizer *t, uint64_t n, spark_arena *a, spark_err *err)
 {
-    uint32_t n = 8;
-    while (n < t->n + t->n / 2) n *= 2; /* at most two thirds full */
-    SPARK_TRY(SPARK_NEW(a, n, &t->plain.slots, err));
-    memset(t->plain.slots, 0xFF, n * sizeof *t->plain.slots);
-    t->plain.mask = n - 1;
-    spark__vocab_seed(t->plain.seed);
+    const spark__plain old = t->plain;
+    uint32_t slots = 8;
+    SPARK_CHECK(n <= SPARK_MAX_VOCAB + 3 * (uint64_t)SPARK_MAX_GGUF_ARRAY, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
+                "the vocabulary has too many strings");
+    while (slots < n + n / 2) slots *= 2; /* at most two thirds full */
+    if (old.slots && slots <= old.mask + 1) return SPARK_SUCCESS;
+    SPARK_TRY(SPARK_NEW(a, slots, &t->plain.slots, err));
+    t->plain.mask = slots - 1;
+    for (uint32_t i = 0; old.slots && i <= old.mask; i++) {
+        const spark__plain_slot *s = &old.slots[i];
+        if (s->tag == 0) continue;
+        uint32_t at = spark__plain_slot_of(t, spark__plain_hash(old.seed, s->tag));
+        while (t->plain.slots[at].tag) at = (at + 1) & t->plain.mask;
+        t->plain.slots[at] = *s;
+    }
     return SPARK_SUCCESS;
 }
 
-static void vocab_put_plain(spark_tokenizer *t, uint32_t id, uint32_t hash)
+/* An empty map; and the filter of BPE: of eight strings that are no tokens, it takes one for one, at most. */
+static spark_status vocab_create_plain(spark_tokenizer *t, spark_arena *a, spark_err *err)
+{
+    uint32_t words = 1;
+    spark__vocab_seed(t->plain.seed);
+    SPARK_TRY(spark__plain_reserve(t, (uint64_t)t->n + 256, a, err)); /* some are added by BPE */
+    if (t->kind != SPARK__BPE) return SPARK_SUCCESS;
+    while (words < t->n / 8) words *= 2;
+    SPARK_TRY(SPARK_NEW(a, words, &t->as.bpe.filter, err));
+    t->as.bpe.filter_mask = words - 1;
+    return SPARK_SUCCESS;
+}
+
+/* A token whose tag is on its way into the map. */
+typedef struct vocab_coming {
+    uint64_t tag, hash; /* tag 0: no text becomes it */
+} vocab_coming;
+
+static void vocab_put_plain(spark_tokenizer *t, uint32_t id, const vocab_coming *c)
 {
     const spark_bytes key = spark__plain_key(t, id);
-    spark__plain_slot *s = spark__plain_find(t, key, hash);
-    if (s->id != SPARK_TOKEN_NONE) return;
-    *s = (spark__plain_slot){hash, id};
+    spark__plain_slot *slot = spark__plain_find(t, key, c->tag, c->hash);
+    if (slot->tag) return;
+    slot->tag = c->tag;
+    slot->id = id;
     t->flags[id] |= SPARK__PLAIN;
     if (key.len > t->max_plain) t->max_plain = (uint32_t)key.len;
+    if (t->kind == SPARK__BPE) *spark__bpe_filter_word(&t->as.bpe, c->hash) |= spark__bpe_filter_bit(c->hash);
 }
 
 /* The pieces of n <= VOCAB_BLOCK tokens and their places in the map. Block by block, so that the slots, which are anywhere
  * in megabytes, are on their way while the next pieces are made. */
 static void vocab_put_block(spark_tokenizer *t, const spark__unprintable *u, uint32_t begin, uint32_t n)
 {
-    uint32_t hash[VOCAB_BLOCK];
-    bool plain[VOCAB_BLOCK];
+    vocab_coming coming[VOCAB_BLOCK];
     for (uint32_t k = 0; k < n; k++) {
         const uint32_t id = begin + k, at = t->piece_at[id];
-        t->piece_at[id + 1] = at + (uint32_t)vocab_piece(t, u, id, t->pieces + at, &plain[k]);
-        hash[k] = spark__plain_hash(t->plain.seed, spark__plain_key(t, id));
-        spark__plain_prefetch_slot(t, hash[k]);
+        bool plain = false;
+        const uint32_t len = (uint32_t)vocab_piece(t, u, id, t->pieces + at, &plain);
+        t->piece_at[id + 1] = at + len;
+        if (len > t->max_piece) t->max_piece = len;
+        coming[k] = (vocab_coming){0};
+        if (!plain) continue;
+        coming[k].tag = spark__plain_tag(t->plain.seed, spark__plain_key(t, id));
+        coming[k].hash = spark__plain_hash(t->plain.seed, coming[k].tag);
+        SPARK_PREFETCH_WRITE(&t->plain.slots[spark__plain_slot_of(t, coming[k].hash)]);
     }
     for (uint32_t k = 0; k < n; k++)
-        if (plain[k]) vocab_put_plain(t, begin + k, hash[k]);
+        if (coming[k].tag) vocab_put_plain(t, begin + k, &coming[k]);
 }
 
 static spark_status vocab_load_pieces(spark_tokenizer *t, spark_arena *a, spark_err *err)
