@@ -29,7 +29,7 @@ static char *fuzz_write(const spark_config *c, size_t *len)
         }
         for (uint32_t i = 0; i < SPARK_N_MODEL_SETTINGS; i++) {
             if (!spark_ok(spark_config_text(c, model, (spark_setting_id)i, c->arena, &text, NULL))) abort();
-            fprintf(f, "%s = %s\n", spark_settings[i].name, text);
+            if (*text) fprintf(f, "%s = %s\n", spark_settings[i].name, text);
         }
     }
     fclose(f);

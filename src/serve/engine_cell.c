@@ -292,10 +292,11 @@ static void cell_put_stats(engine_cell *c, bool busy)
 /* Whether what waits for room has it: where a line was emptied at once, no descriptor will tell. */
 static bool cell_can_go_on(const engine_cell *c)
 {
-    bool room = true, more = false;
+    const cell_link *front = &c->links[CELL_FRONT]; /* events go to no other */
+    const bool room = front->fd < 0 || spark_wire_room(front->wire) >= SPARK_WIRE_PIECE_MAX;
+    bool more = false;
     for (uint32_t i = 0; i < CELL_N_LINKS; i++) {
         const cell_link *l = &c->links[i];
-        room &= l->fd < 0 || spark_wire_room(l->wire) >= SPARK_WIRE_PIECE_MAX;
         more |= l->fd >= 0 && l->more && cell_has_room(c, l);
     }
     return c->events_wait ? room : more;
