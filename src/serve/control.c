@@ -42,7 +42,8 @@ spark_status control_send(int fd, const control_message *m, spark_err *err)
         SPARK_CHECK(errno == EAGAIN || errno == EINTR, err, SPARK_E_IO, SPARK_ERR_NOWHERE,
                     "cannot write to a control link: %s", strerror(errno));
         struct pollfd p = {.fd = fd, .events = POLLOUT};
-        (void)poll(&p, 1, -1);
+        SPARK_CHECK(errno == EINTR || poll(&p, 1, CONTROL_PATIENCE_MS) != 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE,
+                    "the other end of a control link does not read");
     }
 }
 

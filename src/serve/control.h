@@ -20,8 +20,8 @@ typedef enum control_kind {
     CONTROL_DRAIN,
     /* from the front */
     CONTROL_UP,
-    CONTROL_LOAD,     /* arg: model that a request waits for */
-    CONTROL_UNLOAD,   /* arg: model that nobody asked for within its time */
+    CONTROL_LOAD, /* arg: model that a request waits for */
+    CONTROL_UNLOAD, /* arg: model that nobody asked for within its time, or that is LEAVING; nothing is sent to its engine any more */
     CONTROL_SWITCHED, /* arg: model; new requests go to the link of the last MODEL READY */
     CONTROL_USED,     /* arg: model that was asked for; value: when, on the monotonic clock. At most once a second */
     CONTROL_DRAINED,
@@ -38,10 +38,16 @@ typedef enum control_model_state {
     CONTROL_MODEL_ABSENT,
     CONTROL_MODEL_LOADING,
     CONTROL_MODEL_READY,
-    CONTROL_MODEL_FAILED
+    CONTROL_MODEL_FAILED,
+    CONTROL_MODEL_LEAVING /* its memory is wanted: send it no more, and answer with UNLOAD; then its engine is told to go */
 } control_model_state;
 
-enum { CONTROL_HEAD = 16, CONTROL_TEXT_MAX = 160 << 10, CONTROL_FDS_MAX = 4 };
+enum {
+    CONTROL_HEAD = 16,
+    CONTROL_TEXT_MAX = 160 << 10,
+    CONTROL_FDS_MAX = 4,
+    CONTROL_PATIENCE_MS = 5000 /* for an other end that does not read */
+};
 
 typedef struct control_message {
     control_kind kind;
@@ -54,7 +60,7 @@ typedef struct control_message {
 
 /* A connected pair, close-on-exec; [1] is the front's. */
 SPARK_MUST_CHECK spark_status control_pair(int fds[2], spark_err *err);
-/* Sends one message (blocking for as long as the other end is full). Descriptors stay the caller's. */
+/* Sends one message, waiting while the other end is full, but not for ever: E_IO. Descriptors stay the caller's. */
 SPARK_MUST_CHECK spark_status control_send(int fd, const control_message *m, spark_err *err);
 /* Receives one message into buf (CONTROL_HEAD + CONTROL_TEXT_MAX); text is borrowed from it, fds are the caller's from now on. *has false:
  * none is there now; *closed: the other end is gone. */

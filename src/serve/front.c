@@ -126,9 +126,9 @@ static void front_take_model(front *f, const control_message *m)
         front_link_add(f, m->arg, m->fds[0]); /* it is ready once the engine has described itself on it */
         return;
     }
-    /* ABSENT of a model that is served: the warden wants its memory. Its engine is told to go once we send it no more. */
-    if (front_link_retire(f, m->arg) && m->value == CONTROL_MODEL_ABSENT) front_tell(f, CONTROL_UNLOAD, m->arg);
-    model->state = (control_model_state)m->value;
+    front_link_retire(f, m->arg);
+    if (m->value == CONTROL_MODEL_LEAVING) front_tell(f, CONTROL_UNLOAD, m->arg);
+    model->state = m->value == CONTROL_MODEL_LEAVING ? CONTROL_MODEL_ABSENT : (control_model_state)m->value;
     snprintf(model->why, sizeof model->why, "%.*s", (int)m->text.len, (const char *)m->text.ptr);
     front_model_changed(f, model);
 }

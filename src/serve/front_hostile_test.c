@@ -445,7 +445,7 @@ static void test_a_model_that_is_taken_away_is_let_go_of_by_the_front(void **sta
     start_served(&r, "log_level = error\nlisten = unix:/x\n[model m]\nload = use\n");
     const int c = ask(&r, one);
     const uint64_t s = take_ask(&r);
-    tell_model(&r, CONTROL_MODEL_ABSENT);
+    tell_model(&r, CONTROL_MODEL_LEAVING);
     assert_true(hear(&r, CONTROL_UNLOAD, WAIT_MS));
     const int later = ask(&r, one);
     assert_true(hear(&r, CONTROL_LOAD, WAIT_MS));
@@ -458,6 +458,29 @@ static void test_a_model_that_is_taken_away_is_let_go_of_by_the_front(void **sta
     assert_said(hear_client(later, "choices", WAIT_MS), "200 OK");
     close(c);
     close(later);
+    stop(&r);
+}
+
+/* The same before its engine has greeted: a greeting that comes too late is passed over. */
+static void test_a_model_that_is_taken_away_before_it_is_ready_is_let_go_of(void **state)
+{
+    (void)state;
+    rig r;
+    spark_wire_frame f;
+    start(&r, "log_level = error\nlisten = unix:/x\n[model m]\nload = use\n");
+    tell_model(&r, CONTROL_MODEL_READY);
+    tell_model(&r, CONTROL_MODEL_LEAVING);
+    assert_true(hear(&r, CONTROL_UNLOAD, WAIT_MS));
+    say_ready(&r, card);
+    const int c = ask(&r, one);
+    assert_true(hear(&r, CONTROL_LOAD, WAIT_MS));
+    assert_false(take(&r, &f, 100));
+    close(r.link);
+    tell_model(&r, CONTROL_MODEL_READY);
+    say_ready(&r, card);
+    say_finished(&r, take_ask(&r));
+    assert_said(hear_client(c, "choices", WAIT_MS), "200 OK");
+    close(c);
     stop(&r);
 }
 
@@ -617,6 +640,7 @@ int main(void)
         cmocka_unit_test(test_who_waits_for_a_model_that_went_away_asks_for_it_again),
         cmocka_unit_test(test_what_comes_after_an_unload_goes_to_the_next_engine),
         cmocka_unit_test(test_a_model_that_is_taken_away_is_let_go_of_by_the_front),
+        cmocka_unit_test(test_a_model_that_is_taken_away_before_it_is_ready_is_let_go_of),
         cmocka_unit_test(test_a_silent_engine_is_not_waited_for_beyond_the_timeout),
         cmocka_unit_test(test_who_leaves_while_the_link_is_full_is_cancelled_later),
         cmocka_unit_test(test_an_engine_that_says_anything_harms_only_its_own_requests),

@@ -56,7 +56,7 @@ struct front_link {
     front *f;
     uint32_t model;
     int fd;
-    bool ready;
+    bool ready, retired;
     bool cancel_due; /* a CANCEL found no room */
     spark_wire *wire;
     struct event *readable, *writable;
@@ -141,7 +141,7 @@ SPARK_MUST_CHECK spark_status cell_card_parse(api_card *out, spark_bytes ready, 
 
 /* front_links.c */
 void front_link_add(front *f, uint32_t model, int fd);
-bool front_link_retire(front *f, uint32_t model); /* no new asks on its current link; whether there was one */
+void front_link_retire(front *f, uint32_t model); /* no new asks on its links, those included that are not ready yet */
 SPARK_MUST_CHECK spark_status front_ask(front_choice *c, front_link *l, const spark_ask *a, spark_err *err);
 void front_choice_release(front_choice *c); /* cancels what runs and forgets it */
 void front_choice_grant(front_choice *c);

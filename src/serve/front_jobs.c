@@ -263,7 +263,8 @@ void front_model_unload(front *f, front_model *m)
 {
     const uint32_t number = (uint32_t)(m - f->models);
     if (m->config->load == 0) return;
-    if (front_link_retire(f, number)) m->state = CONTROL_MODEL_ABSENT;
+    if (m->link) m->state = CONTROL_MODEL_ABSENT;
+    front_link_retire(f, number);
     front_tell(f, CONTROL_UNLOAD, number);
 }
 

@@ -91,6 +91,8 @@ static spark_status link_ready(front_link *l, spark_bytes payload, spark_err *er
     front *f = l->f;
     front_model *m = &f->models[l->model];
     spark_arena *a = NULL;
+    l->ready = true;
+    if (l->retired) return SPARK_SUCCESS; /* its engine was told to go meanwhile */
     api_card card = {.name = m->config->name, .loaded = true, .created_s = (uint64_t)time(NULL)};
     spark_status s = spark_arena_create(&a, 2 * SPARK_WIRE_ASK_MAX, err);
     if (spark_ok(s)) s = cell_card_parse(&card, payload, a, err);
@@ -109,7 +111,6 @@ static spark_status link_ready(front_link *l, spark_bytes payload, spark_err *er
     m->link = l;
     m->state = CONTROL_MODEL_READY;
     m->used_ns = spark_clock_ns();
-    l->ready = true;
     front_tell(f, CONTROL_SWITCHED, l->model);
     front_model_changed(f, m);
     return SPARK_SUCCESS;
@@ -203,11 +204,10 @@ void front_link_add(front *f, uint32_t model, int fd)
     link_close(l);
 }
 
-bool front_link_retire(front *f, uint32_t model)
+void front_link_retire(front *f, uint32_t model)
 {
-    const bool had = f->models[model].link != NULL;
     f->models[model].link = NULL;
-    return had;
+    for (front_link *l = f->links; l; l = l->next) l->retired |= l->model == model;
 }
 
 void front_links_sweep(front *f)

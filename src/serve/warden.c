@@ -26,8 +26,10 @@ static spark_status tell(warden *w, const control_message *m)
     spark_err err = {0};
     if (w->control < 0) return SPARK_SUCCESS;
     const spark_status s = control_send(w->control, m, &err);
-    if (!spark_ok(s))
-        spark_log_event(w->log, SPARK_LOG_WARN, "front_link", NULL, err.text); /* its end is seen by its pidfd */
+    if (!spark_ok(s)) {
+        spark_log_event(w->log, SPARK_LOG_WARN, "front_link", NULL, err.text);
+        kill(w->front.pid, SIGKILL); /* if it has not ended by itself: one that cannot be told anything is of no use */
+    }
     return s;
 }
 
@@ -38,7 +40,7 @@ void warden_tell_model(warden *w, uint32_t model, const char *why)
     warden_model *m = &w->models[model];
     control_message c = {.kind = CONTROL_MODEL, .arg = model, .value = CONTROL_MODEL_ABSENT};
     if (why) c.text = spark_bytes_of(why);
-    if (m->current && m->current->state == INSTANCE_READY) {
+    if (m->current && m->current->state == INSTANCE_READY && !m->leaving) {
         warden_instance *i = m->current;
         if (i->next_front == CELL_FRONT_LINKS) { /* all its links are used up: a new engine has new ones */
             warden_drain_engine(i);
@@ -53,6 +55,8 @@ void warden_tell_model(warden *w, uint32_t model, const char *why)
     }
     if (why)
         c.value = CONTROL_MODEL_FAILED;
+    else if (m->leaving && m->current && m->current->state == INSTANCE_READY)
+        c.value = CONTROL_MODEL_LEAVING;
     else if (m->wanted)
         c.value = CONTROL_MODEL_LOADING;
     (void)!spark_ok(tell(w, &c));
@@ -200,6 +204,7 @@ static void warden_read_front(warden *w)
             kill(w->front.pid, SIGKILL);
             return;
         }
+        if (closed) kill(w->front.pid, SIGKILL); /* whether it ends by itself or thought to live on without us */
         for (uint32_t i = 0; has && i < m.n_fds; i++) close(m.fds[i]); /* it has none to give */
         if (has) front_says(w, &m);
     }
@@ -215,6 +220,9 @@ static void warden_front_ended(warden *w)
     w->control = -1;
     const bool was_up = w->front_up;
     w->front_alive = w->front_up = false;
+    for (uint32_t k = 0; k < w->config->n_models; k++) /* it cannot let go of them any more, and need not */
+        if (w->models[k].leaving && w->models[k].current->state == INSTANCE_READY)
+            warden_drain_engine(w->models[k].current);
     if (w->draining) {
         w->drained = true;
         return;
@@ -277,6 +285,8 @@ static void warden_stop(warden *w)
     w->drain_end_ns = spark_clock_ns() + w->config->drain_timeout * 1000000;
     warden_stop_listening(w);
     (void)!spark_ok(tell(w, &(control_message){.kind = CONTROL_DRAIN}));
+    for (uint32_t k = 0; k < w->config->n_models; k++) /* who waits for one that is not started any more is told */
+        if (w->models[k].wanted && !w->models[k].current) warden_tell_model(w, k, WARDEN_ENDS);
 }
 
 static void warden_read_signals(warden *w, int fd)
@@ -291,6 +301,16 @@ static void warden_read_signals(warden *w, int fd)
 }
 
 /* ---- The loop ---- */
+
+static uint64_t earlier(uint64_t a, uint64_t b) { return b && (!a || b < a) ? b : a; }
+
+/* Whether something must come of an engine. */
+static bool warden_expects(const warden_instance *i)
+{
+    return i->state == INSTANCE_DRAINING || (i->state == INSTANCE_LOADING && !i->waits);
+}
+
+static uint64_t warden_silence_ns(const warden *w) { return (w->config->write_timeout + WARDEN_SILENCE_MS) * 1000000; }
 
 /* Starts what should run and does not. Under a budget memory is given out only when it has come back: warden_grant. */
 static void warden_start_wanted(warden *w)
@@ -331,6 +351,19 @@ static void warden_log_plan(const warden *w)
     spark_log_end(w->log);
 }
 
+/* An engine that loads tells how far it is; one that was told to go says what it still does ten times a second, and a reader that takes
+ * nothing is cut off by the front. One that says nothing for so long hangs, and others wait for its memory. */
+static void warden_end_silent(const warden *w)
+{
+    const uint64_t now = spark_clock_ns();
+    for (uint32_t k = 0; k < WARDEN_INSTANCES; k++) {
+        const warden_instance *i = &w->instances[k];
+        if (!warden_expects(i) || now - i->heard_ns < warden_silence_ns(w)) continue;
+        spark_log_event(w->log, SPARK_LOG_ERROR, "engine_silent", w->models[i->model].config->name, NULL);
+        warden_kill_engine(i);
+    }
+}
+
 /* When every model that is loaded at start is ready, and the front is up: once. */
 static void warden_announce(warden *w, void (*banner)(const spark_config *c))
 {
@@ -345,8 +378,6 @@ static void warden_announce(warden *w, void (*banner)(const spark_config *c))
     if (banner) banner(w->config);
 }
 
-static uint64_t earlier(uint64_t a, uint64_t b) { return b && (!a || b < a) ? b : a; }
-
 static int warden_patience(const warden *w)
 {
     uint64_t next = w->draining ? w->drain_end_ns : 0;
@@ -354,6 +385,8 @@ static int warden_patience(const warden *w)
     if (!w->draining && !w->front_alive) next = earlier(next, w->front_retry_ns + 1);
     for (uint32_t k = 0; k < w->config->n_models && !w->draining; k++)
         if (w->models[k].wanted && !w->models[k].current) next = earlier(next, w->models[k].retry_ns + 1);
+    for (uint32_t i = 0; i < WARDEN_INSTANCES; i++)
+        if (warden_expects(&w->instances[i])) next = earlier(next, w->instances[i].heard_ns + warden_silence_ns(w) + 1);
     if (!next) return -1;
     return next <= now ? 0 : (int)((next - now) / 1000000) + 1;
 }
@@ -511,6 +544,7 @@ spark_status spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(
     while (!warden_done(w)) {
         warden_start_wanted(w);
         warden_grant(w);
+        warden_end_silent(w);
         warden_turn(w, signals);
         warden_announce(w, banner);
     }

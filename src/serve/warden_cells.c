@@ -158,14 +158,19 @@ spark_status warden_start_engine(warden *w, uint32_t model, spark_err *err)
     warden_instance *i = instance_free(w);
     warden_model *m = &w->models[model];
     SPARK_CHECK(i, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "too many engines at once");
-    *i = (warden_instance){
-        .model = model, .cell_number = w->cells_started++, .link = -1, .cell = {0, -1}, .started_ns = spark_clock_ns()};
+    *i = (warden_instance){.model = model,
+                           .cell_number = w->cells_started++,
+                           .link = -1,
+                           .cell = {0, -1},
+                           .started_ns = spark_clock_ns(),
+                           .heard_ns = spark_clock_ns()};
     for (uint32_t k = 0; k < CELL_FRONT_LINKS; k++) i->fronts[k] = -1;
     engine_fds f = {0};
     const spark_status s = engine_start(w, i, &f, err);
     for (uint32_t k = 0; k < f.n; k++) close(f.fd[k]);
     if (!spark_ok(s)) {
         warden_kill_engine(i);
+        if (i->cell.pid > 0) (void)waitpid(i->cell.pid, NULL, 0);
         instance_close(i);
         return s;
     }
@@ -184,31 +189,38 @@ spark_status warden_start_engine(warden *w, uint32_t model, spark_err *err)
 void warden_drain_engine(warden_instance *i)
 {
     i->state = INSTANCE_DRAINING;
+    i->heard_ns = spark_clock_ns();
+    if (i->link < 0) return;
     (void)!spark_ok(spark_wire_put(i->wire, SPARK_WIRE_DRAIN, 0, (spark_bytes){0}, (spark_bytes){0}, NULL));
     (void)!spark_ok(spark_wire_write(i->wire, i->link, NULL)); /* one that is gone will be reaped */
 }
 
-void warden_kill_engine(warden_instance *i)
+void warden_kill_engine(const warden_instance *i)
 {
     if (i->cell.pid > 0) kill(i->cell.pid, SIGKILL);
 }
 
 /* ---- What an engine says ---- */
 
-/* Another engine that nobody asked for lately makes room. False: there is none. */
+/* Another engine that nobody asked for lately makes room, once the front sends it no more: it answers with UNLOAD. False: there
+ * is none. */
 static bool warden_evict(warden *w, uint32_t for_model)
 {
     warden_model *oldest = NULL;
     for (uint32_t k = 0; k < w->config->n_models; k++) {
         warden_model *m = &w->models[k];
-        if (k == for_model || !m->current || m->current->state != INSTANCE_READY || m->other) continue;
+        if (k == for_model || !m->current || m->current->state != INSTANCE_READY || m->other || m->leaving) continue;
         if (m->config->load == WARDEN_LOAD_AT_START) continue; /* the operator wants it there */
         if (!oldest || m->used_ns < oldest->used_ns) oldest = m;
     }
     if (!oldest) return false;
     spark_log_event(w->log, SPARK_LOG_INFO, "engine_evicted", oldest->config->name, w->models[for_model].config->name);
     oldest->wanted = false;
-    warden_drain_engine(oldest->current);
+    oldest->leaving = true;
+    if (w->front_alive)
+        warden_tell_model(w, (uint32_t)(oldest - w->models), NULL);
+    else
+        warden_drain_engine(oldest->current);
     return true;
 }
 
@@ -219,12 +231,32 @@ static bool warden_any(const warden *w, instance_state state, bool waits)
     return false;
 }
 
+static bool warden_any_leaves(const warden *w)
+{
+    for (uint32_t k = 0; k < w->config->n_models; k++)
+        if (w->models[k].leaving) return true;
+    return false;
+}
+
+/* What engines hold that may be evicted. */
+static uint64_t warden_evictable(const warden *w)
+{
+    uint64_t bytes = 0;
+    for (uint32_t k = 0; k < w->config->n_models; k++) {
+        const warden_model *m = &w->models[k];
+        if (m->config->load != WARDEN_LOAD_AT_START && m->current && m->current->state == INSTANCE_READY)
+            bytes += m->current->planned;
+    }
+    return bytes;
+}
+
 static void engine_grant(warden *w, warden_instance *i, uint64_t bytes)
 {
     uint8_t out[8];
     spark_err err = {0};
     i->waits = false;
     i->planned = bytes;
+    i->heard_ns = spark_clock_ns();
     spark_store_u64(out, bytes);
     spark_status s = spark_wire_put(i->wire, SPARK_WIRE_GRANT, 0, (spark_bytes){out, 8}, (spark_bytes){0}, &err);
     if (spark_ok(s)) s = spark_wire_write(i->wire, i->link, &err);
@@ -233,12 +265,25 @@ static void engine_grant(warden *w, warden_instance *i, uint64_t bytes)
     warden_kill_engine(i);
 }
 
+/* Where models loaded on use do not all fit at once, the one that waits longest goes first, and the others wait until it can make room
+ * for them. False: one that was to be there from the start does not fit, and is told so. */
+static bool warden_oldest_alone(const warden *w, warden_instance **of, uint32_t n)
+{
+    uint32_t oldest = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (w->models[of[i]->model].config->load == WARDEN_LOAD_AT_START) return false;
+        if (of[i]->started_ns < of[oldest]->started_ns) oldest = i;
+    }
+    of[0] = of[oldest];
+    return true;
+}
+
 void warden_grant(warden *w)
 {
     cell_wish wish[WARDEN_INSTANCES];
     warden_instance *of[WARDEN_INSTANCES];
     uint32_t n = 0, n_short = 0;
-    if (warden_any(w, INSTANCE_LOADING, false) || warden_any(w, INSTANCE_DRAINING, false))
+    if (warden_any(w, INSTANCE_LOADING, false) || warden_any(w, INSTANCE_DRAINING, false) || warden_any_leaves(w))
         return; /* until all is known */
     for (uint32_t i = 0; i < WARDEN_INSTANCES; i++) {
         if (w->instances[i].state != INSTANCE_LOADING || w->instances[i].link < 0) continue;
@@ -247,7 +292,14 @@ void warden_grant(warden *w)
     }
     cell_share(wish, n, warden_budget_left(w));
     while (n_short < n && wish[n_short].granted >= wish[n_short].least) n_short++;
-    if (n_short < n && warden_evict(w, of[n_short]->model)) return; /* again, once the other has gone */
+    const uint64_t could = warden_budget_left(w) + warden_evictable(w); /* nobody goes for one that cannot fit */
+    if (n_short < n && wish[n_short].least <= could && warden_evict(w, of[n_short]->model))
+        return; /* again, once it has gone */
+    if (n_short < n && warden_oldest_alone(w, of, n)) {
+        wish[0] = of[0]->wish;
+        n = 1;
+        cell_share(wish, n, warden_budget_left(w));
+    }
     for (uint32_t i = 0; i < n; i++) engine_grant(w, of[i], wish[i].granted);
 }
 
@@ -279,13 +331,23 @@ static void engine_log_ready(const warden *w, const warden_instance *i, const ce
     spark_log_end(w->log);
 }
 
+/* It speaks out of turn: whatever it is, it is no engine of ours any more. */
+static void engine_misbehaves(const warden *w, const warden_instance *i, const char *what)
+{
+    spark_log_event(w->log, SPARK_LOG_ERROR, "engine_link_broken", w->models[i->model].config->name, what);
+    warden_kill_engine(i);
+}
+
 static void engine_is_ready(warden *w, warden_instance *i, const uint8_t *payload)
 {
     const cell_memory memory = cell_memory_get(payload);
     warden_model *m = &w->models[i->model];
+    if (w->config->memory && memory.planned > i->planned) {
+        engine_misbehaves(w, i, "it plans more memory than it was granted");
+        return;
+    }
     i->planned = memory.planned;
     i->state = INSTANCE_READY;
-    m->backoff_ms = 0;
     engine_log_ready(w, i, &memory);
     if (m->other == i) { /* the front goes over to it, says so, and then the old one drains */
         warden_instance *old = m->current;
@@ -301,7 +363,9 @@ static void engine_is_broken(warden *w, warden_instance *i, spark_bytes payload)
     spark_err err = {0};
     warden_model *m = &w->models[i->model];
     if (!spark_ok(spark_get_failed(&f, payload, &err))) f.err = err;
-    i->state = INSTANCE_DRAINING; /* its process is about to end */
+    i->state = INSTANCE_DRAINING;
+    i->heard_ns = spark_clock_ns();
+    warden_kill_engine(i); /* it ends by itself, if it is what we started */
     if (f.err.code == SPARK_E_MEMORY && m->current == i && warden_evict(w, i->model)) {
         m->retry_ns = spark_clock_ns(); /* again, once the other has gone */
         return;
@@ -327,16 +391,20 @@ void warden_read_engine(warden *w, warden_instance *i)
         spark_wire_frame f;
         s = spark_wire_next(i->wire, &f, &has, &err);
         if (!spark_ok(s) || !has) break;
+        i->heard_ns = spark_clock_ns();
+        if (f.type == SPARK_WIRE_PROGRESS || f.type == SPARK_WIRE_STATS) continue;
+        if (i->state != INSTANCE_LOADING || (f.type == SPARK_WIRE_PLAN && (i->waits || i->planned))) {
+            engine_misbehaves(w, i, "it says twice how loading goes");
+            return;
+        }
         if (f.type == SPARK_WIRE_PLAN) engine_has_plan(w, i, f.payload.ptr);
         if (f.type == SPARK_WIRE_READY) engine_is_ready(w, i, f.payload.ptr);
         if (f.type == SPARK_WIRE_BROKEN) engine_is_broken(w, i, f.payload);
     }
     if (spark_ok(s) && !closed) return;
-    if (!spark_ok(s)) {
-        spark_log_event(w->log, SPARK_LOG_ERROR, "engine_link_broken", w->models[i->model].config->name, err.text);
-        warden_kill_engine(i);
-    }
-    close(i->link); /* the end of its process is seen by its pidfd */
+    if (!spark_ok(s)) engine_misbehaves(w, i, err.text);
+    warden_kill_engine(i); /* whether it ends by itself or thought to live on without us */
+    close(i->link);        /* the end of its process is seen by its pidfd */
     i->link = -1;
 }
 
@@ -364,12 +432,17 @@ void warden_engine_ended(warden *w, warden_instance *i)
     if (was_current) {
         m->current = m->other; /* a successor that loads still, or none */
         m->other = NULL;
+        m->leaving = false;
     } else if (m->other == i) {
         m->other = NULL;
     }
     instance_close(i);
     if (was_current && !expected) m->retry_ns = warden_backoff(&m->backoff_ms, ran_ms);
     if (!was_current || (m->current && m->current->state == INSTANCE_READY)) return;
+    if (w->draining) {
+        warden_tell_model(w, (uint32_t)(m - w->models), WARDEN_ENDS);
+        return;
+    }
     /* The first time it starts again at once, and requests may wait for it; then they are told. */
     const bool waits = expected || m->retry_ns <= spark_clock_ns();
     warden_tell_model(w, (uint32_t)(m - w->models),

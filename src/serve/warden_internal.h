@@ -18,11 +18,15 @@ enum {
     WARDEN_BACKOFF_MAX_MS = 30000,
     WARDEN_FRONT_FILES = 256,  /* descriptors of the front beside its connections */
     WARDEN_HEALTHY_MS = 60000, /* who ran so long starts again at once */
+    WARDEN_SILENCE_MS =
+        60000, /* beyond the time of a slow reader: an engine that loads or drains and says nothing hangs */
     WARDEN_FRONT_SLACK =
         8 << 20,       /* addresses of the front that are no memory: less than the program has pages it never runs */
     WARDEN_TLS_ON = 0, /* choice of the setting `tls` */
     WARDEN_LOAD_AT_START = 0, /* choice of the setting `load` */
 };
+
+#define WARDEN_ENDS "the server is shutting down"
 
 typedef enum instance_state { INSTANCE_FREE, INSTANCE_LOADING, INSTANCE_READY, INSTANCE_DRAINING } instance_state;
 
@@ -38,6 +42,7 @@ typedef struct warden_instance {
     bool waits; /* under a budget: it told its wish and waits for its grant */
     cell_wish wish;
     uint64_t planned, started_ns; /* planned: what it was granted, then what it takes; 0: nothing yet */
+    uint64_t heard_ns;            /* its last frame, or ours that it waited for */
     struct stat file;
 } warden_instance;
 
@@ -45,6 +50,7 @@ typedef struct warden_model {
     const spark_config_model *config;
     warden_instance *current, *other; /* other: loads to take the place of current, or drains since that was done */
     bool wanted;                      /* loaded at start, or a request waits for it */
+    bool leaving;                     /* current is evicted, once the front has let go of it */
     bool look_again;                  /* a reload was asked for while one was under way */
     uint64_t retry_ns, backoff_ms, used_ns;
 } warden_model;
@@ -77,7 +83,7 @@ void warden_grant(warden *w);
 void warden_read_engine(warden *w, warden_instance *i);  /* its link has something */
 void warden_engine_ended(warden *w, warden_instance *i); /* its process is gone */
 void warden_drain_engine(warden_instance *i);
-void warden_kill_engine(warden_instance *i);
+void warden_kill_engine(const warden_instance *i);
 /* Tells the front how a model stands. */
 void warden_tell_model(warden *w, uint32_t model, const char *why);
 /* Milliseconds from now on the clock, backing off. */
