@@ -5,6 +5,7 @@
 
 #include "cli/cli_config.h"
 #include "serve/keys_file.h"
+#include "serve/sockets.h"
 #include "serve/warden.h"
 
 static const cli_option serve_options[] = {
@@ -63,6 +64,7 @@ static int serve_run(const cli_args *args)
     size_t len = 0;
     if (args->n) return cli_usage("serve", "'%s' is no option; models are given by --model NAME=FILE", args->item[0]);
     int code = cli_config_load("serve", &c);
+    if (code == CLI_OK && !spark_ok(spark_config_inherit(c, &err))) code = cli_fail("serve", &err, NULL);
     if (code == CLI_OK) code = serve_mint(c, &keys, &len);
     if (code == CLI_OK && !spark_ok(spark_warden_run(c, (spark_bytes){keys, len}, serve_banner, &code, &err)))
         code = cli_fail("serve", &err, NULL);

@@ -23,6 +23,7 @@ typedef struct spark_listen {
     char host[46];    /* numeric; "0.0.0.0" and "::" are every address */
     uint16_t port;    /* 0 = any free one */
     bool loopback;    /* reached from this machine only */
+    int inherited;    /* a descriptor that listens there already (systemd's), which outlives us; 0 = none */
 } spark_listen;
 
 /* "unix:PATH", "tcp:HOST:PORT", "tcp:[::1]:8080"; HOST is an address or localhost. `text` is borrowed. */

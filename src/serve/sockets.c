@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "format/gguf.h"
+#include "serve/config_check.h"
 
 static spark_status socket_fail(int fd, const spark_listen *l, const char *what, spark_err *err)
 {
@@ -100,6 +102,10 @@ static spark_status tcp_listen(spark_listen *l, int *fd, spark_err *err)
 
 spark_status spark_socket_listen(spark_listen *l, int *fd, spark_err *err)
 {
+    if (l->inherited) {
+        *fd = l->inherited;
+        return SPARK_SUCCESS;
+    }
     return l->path ? unix_listen(l, fd, err) : tcp_listen(l, fd, err);
 }
 
@@ -115,47 +121,97 @@ static uint32_t systemd_number(const char *name)
     return end && *end == '\0' && v <= INT32_MAX ? (uint32_t)v : 0;
 }
 
-spark_status spark_sockets_of_systemd(int *fds, uint32_t cap, uint32_t *n, spark_err *err)
+/* "unix:/run/spark.sock", "tcp:[::]:8443" */
+static spark_status inherit_name(int fd, spark_arena *a, const char **out, spark_err *err)
 {
-    const uint32_t count = systemd_number("LISTEN_PID") == (uint32_t)getpid() ? systemd_number("LISTEN_FDS") : 0;
-    *n = 0;
-    SPARK_CHECK(count <= cap, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "systemd passed %u sockets, of at most %u", count,
-                cap);
-    for (uint32_t i = 0; i < count; i++) {
-        const int fd = SYSTEMD_FIRST_FD + (int)i;
-        int listens = 0, type = 0;
-        socklen_t len = sizeof listens, type_len = sizeof type;
-        SPARK_CHECK(getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens &&
-                        getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) == 0 && type == SOCK_STREAM,
-                    err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "descriptor %d of systemd is no listening stream socket",
-                    fd);
-        (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-        (void)fcntl(fd, F_SETFL, O_NONBLOCK);
-        fds[(*n)++] = fd;
-    }
-    unsetenv("LISTEN_PID");
-    unsetenv("LISTEN_FDS");
-    unsetenv("LISTEN_FDNAMES");
+    union {
+        socket_address in;
+        struct sockaddr_un un;
+    } at;
+    char host[INET6_ADDRSTRLEN], text[sizeof at.un.sun_path + 8];
+    socklen_t len = sizeof at;
+    memset(&at, 0, sizeof at);
+    int listens = 0, type = 0;
+    socklen_t n = sizeof listens, type_len = sizeof type;
+    SPARK_CHECK(getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &n) == 0 && listens &&
+                    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) == 0 && type == SOCK_STREAM &&
+                    getsockname(fd, &at.in.any, &len) == 0,
+                err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "descriptor %d of systemd is no listening stream socket", fd);
+    const int family = at.in.any.sa_family;
+    if (family == AF_UNIX && at.un.sun_path[0] == '/')
+        snprintf(text, sizeof text, "unix:%.*s", (int)sizeof at.un.sun_path, at.un.sun_path);
+    else if (family == AF_INET && inet_ntop(AF_INET, &at.in.v4.sin_addr, host, sizeof host))
+        snprintf(text, sizeof text, "tcp:%s:%u", host, ntohs(at.in.v4.sin_port));
+    else if (family == AF_INET6 && inet_ntop(AF_INET6, &at.in.v6.sin6_addr, host, sizeof host))
+        snprintf(text, sizeof text, "tcp:[%s]:%u", host, ntohs(at.in.v6.sin6_port));
+    else
+        return spark_fail(err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
+                          "descriptor %d of systemd is neither TCP nor a unix socket with a path", fd);
+    spark_bytes copy;
+    SPARK_TRY(spark_arena_copy(a, (spark_bytes){(const uint8_t *)text, strlen(text) + 1}, &copy, err));
+    *out = (const char *)copy.ptr;
     return SPARK_SUCCESS;
 }
 
-void spark_notify_systemd(const char *state)
+/* Theirs, and of ours those that are others; what the defaults listen on they replace. */
+static uint32_t inherit_join(const spark_config *c, const char **items, uint32_t count)
+{
+    uint32_t n = count;
+    if (c->origin[SPARK_SET_listen].source == SPARK_FROM_DEFAULT) return n;
+    for (uint32_t i = 0; i < c->listen.n; i++) {
+        bool ours = true;
+        for (uint32_t k = 0; k < count; k++) ours = ours && strcmp(items[k], c->listen.item[i]) != 0;
+        if (ours) items[n++] = c->listen.item[i];
+    }
+    return n;
+}
+
+spark_status spark_config_inherit(spark_config *c, spark_err *err)
+{
+    const uint32_t count = systemd_number("LISTEN_PID") == (uint32_t)getpid() ? systemd_number("LISTEN_FDS") : 0;
+    const char **items = NULL;
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
+    if (count == 0) return SPARK_SUCCESS;
+    SPARK_CHECK(count + c->listen.n <= SPARK_MAX_SETTING_LIST, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
+                "more than %u sockets to listen on", SPARK_MAX_SETTING_LIST);
+    SPARK_TRY(SPARK_NEW(c->arena, SPARK_MAX_SETTING_LIST, &items, err));
+    for (uint32_t i = 0; i < count; i++) {
+        const int fd = SYSTEMD_FIRST_FD + (int)i;
+        SPARK_TRY(inherit_name(fd, c->arena, &items[i], err));
+        (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+        (void)fcntl(fd, F_SETFL, O_NONBLOCK);
+    }
+    c->listen = (spark_config_list){items, inherit_join(c, items, count)};
+    SPARK_TRY(spark__config_check(c, err));
+    for (uint32_t i = 0; i < count; i++) c->listens[i].inherited = SYSTEMD_FIRST_FD + (int)i;
+    return SPARK_SUCCESS;
+}
+
+void spark_notify_systemd(const char *fmt, ...)
 {
     const char *path = getenv("NOTIFY_SOCKET");
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     if (!path || (path[0] != '/' && path[0] != '@') || strlen(path) >= sizeof a.sun_path) return;
+    char state[256];
+    va_list args;
+    va_start(args, fmt);
+    const int n = vsnprintf(state, sizeof state, fmt, args);
+    va_end(args);
     memcpy(a.sun_path, path, strlen(path));
     const socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
     if (path[0] == '@') a.sun_path[0] = '\0'; /* the abstract namespace */
-    const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const int fd = n > 0 && (size_t)n < sizeof state ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
     if (fd < 0) return;
-    (void)!sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&a,
+    (void)!sendto(fd, state, (size_t)n, MSG_NOSIGNAL, (const struct sockaddr *)&a,
                   len); /* nobody to tell if it fails */
     close(fd);
 }
 
 /* ---- Files ---- */
 
+/* Credentials of systemd are root's and 0440 where an access list lets the service in: reading by the group of root is nobody else's. */
 spark_status spark_file_open(const char *path, bool secret, int *out, spark_err *err)
 {
     struct stat st;
@@ -164,7 +220,7 @@ spark_status spark_file_open(const char *path, bool secret, int *out, spark_err 
     spark_status s = SPARK_SUCCESS;
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
         s = spark_fail(err, SPARK_E_IO, SPARK_ERR_NOWHERE, "'%s' is not a regular file", path);
-    else if (secret && (st.st_mode & 077 || (st.st_uid != geteuid() && st.st_uid != 0)))
+    else if (secret && (st.st_mode & (st.st_gid == 0 ? 037 : 077) || (st.st_uid != geteuid() && st.st_uid != 0)))
         s = spark_fail(err, SPARK_E_REFUSED, SPARK_ERR_NOWHERE,
                        "'%s' holds secrets, but others than its owner may read or write it (mode %04o); chmod 600 it",
                        path, (unsigned)(st.st_mode & 07777));

@@ -3,7 +3,7 @@
 #define SPARK_SERVE_SOCKETS_H
 
 #include "base/spark_limits.h"
-#include "serve/config_net.h"
+#include "serve/config.h"
 
 enum { SOCKETS_BACKLOG = 4096 };
 
@@ -11,10 +11,11 @@ enum { SOCKETS_BACKLOG = 4096 };
  * an error. `out->port` is filled in where 0 was asked. */
 SPARK_MUST_CHECK spark_status spark_socket_listen(spark_listen *l, int *fd, spark_err *err);
 
-/* Sockets that systemd passed (LISTEN_FDS): listening streams only; others are an error. *n may be 0. */
-SPARK_MUST_CHECK spark_status spark_sockets_of_systemd(int *fds, uint32_t cap, uint32_t *n, spark_err *err);
+/* Sockets that systemd passed (LISTEN_FDS): listening streams only; others are an error. They take the place of the default of `listen`; where `listen` was
+ * set, they come first. What is reached from other machines demands the same as ever (E_REFUSED). After finish, before keys are minted. */
+SPARK_MUST_CHECK spark_status spark_config_inherit(spark_config *c, spark_err *err);
 /* Tells systemd ("READY=1"); nothing where it does not ask (NOTIFY_SOCKET). */
-void spark_notify_systemd(const char *state);
+void spark_notify_systemd(const char *fmt, ...) SPARK_PRINTF(1, 2);
 
 /* Opens a regular file for reading; for a secret also demands that only its owner (this user or root) may write it and nobody else read it. */
 SPARK_MUST_CHECK spark_status spark_file_open(const char *path, bool secret, int *fd, spark_err *err);

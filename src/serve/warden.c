@@ -5,6 +5,7 @@
 #include "serve/warden.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,22 +138,22 @@ static spark_status add_listener(warden *w, int fd, uint32_t bits, spark_err *er
     return SPARK_SUCCESS;
 }
 
+/* Proxies come from other machines, but for one that is said to be on this. */
+static bool listens_to_proxies(const spark_config *c, const spark_listen *l)
+{
+    return c->proxies.n && (!l->loopback || spark_net_within(l->host, c->proxy, c->proxies.n));
+}
+
 static uint32_t listen_bits(const spark_config *c, const spark_listen *l)
 {
     if (l->path) return CONTROL_LISTEN_UNIX | (c->keys ? 0 : CONTROL_LISTEN_OPEN);
     return (c->tls_cert && c->tls == WARDEN_TLS_ON ? CONTROL_LISTEN_TLS : 0) |
-           (c->proxies.n && !l->loopback ? CONTROL_LISTEN_PROXY : 0) |
+           (listens_to_proxies(c, l) ? CONTROL_LISTEN_PROXY : 0) |
            (c->no_auth && l->loopback ? CONTROL_LISTEN_OPEN : 0);
 }
 
 static spark_status warden_listen(warden *w, spark_err *err)
 {
-    int fds[SPARK_MAX_SETTING_LIST];
-    uint32_t n = 0;
-    SPARK_TRY(spark_sockets_of_systemd(fds, SPARK_MAX_SETTING_LIST, &n, err));
-    for (uint32_t i = 0; i < n; i++)
-        SPARK_TRY(add_listener(w, fds[i], w->config->tls_cert ? CONTROL_LISTEN_TLS : 0, err));
-    if (n) return SPARK_SUCCESS; /* systemd says where */
     for (uint32_t i = 0; i < w->config->listen.n; i++) {
         spark_listen *l = &w->config->listens[i];
         int fd = -1;
@@ -164,10 +165,12 @@ static spark_status warden_listen(warden *w, spark_err *err)
 
 static void warden_stop_listening(warden *w)
 {
-    for (uint32_t i = 0; i < w->n_listeners; i++) close(w->listeners[i]);
+    for (uint32_t i = 0; i < w->n_listeners; i++) { /* as many as were opened, in this order */
+        const spark_listen *l = &w->config->listens[i];
+        close(w->listeners[i]);
+        if (l->path && !l->inherited) unlink(l->path);
+    }
     w->n_listeners = 0;
-    for (uint32_t i = 0; i < w->config->listen.n; i++)
-        if (w->config->listens[i].path) unlink(w->config->listens[i].path);
 }
 
 /* ---- The front ---- */
@@ -227,7 +230,7 @@ static void warden_front_ended(warden *w)
         w->drained = true;
         return;
     }
-    if (!w->announced && !was_up) { /* it could not start; why, it has said itself */
+    if (!w->announced && !was_up && !w->stop) { /* it could not start; why, it has said itself */
         w->exit_code = WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1;
         w->stop = true;
     }
@@ -262,7 +265,7 @@ static void model_swap(warden *w, uint32_t k)
 static void warden_reload(warden *w)
 {
     spark_err err = {0};
-    spark_notify_systemd("RELOADING=1");
+    spark_notify_systemd("RELOADING=1\nMONOTONIC_USEC=%" PRIu64, spark_clock_ns() / 1000);
     if (!spark_ok(warden_tell_keys(w, &err)))
         spark_log_event(w->log, SPARK_LOG_ERROR, "reload_keys_failed", NULL, err.text);
     for (uint32_t k = 0; k < w->config->n_models; k++) {
@@ -279,7 +282,8 @@ static void warden_stop(warden *w)
         return;
     }
     spark_log_event(w->log, SPARK_LOG_INFO, "draining", NULL, NULL);
-    spark_notify_systemd("STOPPING=1");
+    spark_notify_systemd("STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=%" PRIu64,
+                         w->config->drain_timeout * 1000 + 5000000);
     w->draining = true;
     w->drained = !w->front_alive;
     w->drain_end_ns = spark_clock_ns() + w->config->drain_timeout * 1000000;
@@ -312,6 +316,14 @@ static bool warden_expects(const warden_instance *i)
 
 static uint64_t warden_silence_ns(const warden *w) { return (w->config->write_timeout + WARDEN_SILENCE_MS) * 1000000; }
 
+/* A start that cannot succeed ends, and is told at once; later, things may mend. */
+static void warden_give_up(warden *w, const spark_err *why)
+{
+    if (w->announced) return;
+    w->exit_code = why->code == SPARK_E_REFUSED ? 3 : 1;
+    w->stop = true;
+}
+
 /* Starts what should run and does not. Under a budget memory is given out only when it has come back: warden_grant. */
 static void warden_start_wanted(warden *w)
 {
@@ -321,8 +333,10 @@ static void warden_start_wanted(warden *w)
     if (!w->front_alive && now >= w->front_retry_ns && !spark_ok(warden_start_front(w, &err))) {
         spark_log_event(w->log, SPARK_LOG_ERROR, "front_start_failed", NULL, err.text);
         w->front_retry_ns = warden_backoff(&w->front_backoff_ms, 0);
+        if (w->front_alive) kill(w->front.pid, SIGKILL); /* it waits for what will not come */
+        warden_give_up(w, &err);
     }
-    for (uint32_t k = 0; k < w->config->n_models; k++) {
+    for (uint32_t k = 0; k < w->config->n_models && !w->stop; k++) {
         warden_model *m = &w->models[k];
         if (m->look_again && !m->other) model_swap(w, k);
         if (!m->wanted || m->current || now < m->retry_ns) continue;
@@ -331,6 +345,7 @@ static void warden_start_wanted(warden *w)
             continue;
         }
         spark_log_event(w->log, SPARK_LOG_ERROR, "model_failed", m->config->name, err.text);
+        if (m->config->load == WARDEN_LOAD_AT_START) warden_give_up(w, &err);
         m->retry_ns = warden_backoff(&m->backoff_ms, 0);
         if (m->config->load != WARDEN_LOAD_AT_START) m->wanted = false;
         warden_tell_model(w, k, err.text);
@@ -374,7 +389,7 @@ static void warden_announce(warden *w, void (*banner)(const spark_config *c))
     }
     w->announced = true;
     warden_log_plan(w);
-    spark_notify_systemd("READY=1");
+    spark_notify_systemd("READY=1\nSTATUS=serving %u models", w->config->n_models);
     if (banner) banner(w->config);
 }
 

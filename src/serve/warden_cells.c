@@ -303,6 +303,15 @@ void warden_grant(warden *w)
     for (uint32_t i = 0; i < n; i++) engine_grant(w, of[i], wish[i].granted);
 }
 
+/* A slow disk is no reason for systemd to give up. */
+static void engine_has_progress(const warden *w, const warden_instance *i, const uint8_t *payload)
+{
+    if (w->announced) return;
+    const uint64_t done = spark_load_u64(payload), total = spark_load_u64(payload + 8);
+    spark_notify_systemd("EXTEND_TIMEOUT_USEC=30000000\nSTATUS=loading %.64s: %u %%", w->models[i->model].config->name,
+                         (unsigned)((double)done * 100 / ((double)total + 1)));
+}
+
 static void engine_has_plan(warden *w, warden_instance *i, const uint8_t *payload)
 {
     i->waits = true;
@@ -392,6 +401,7 @@ void warden_read_engine(warden *w, warden_instance *i)
         s = spark_wire_next(i->wire, &f, &has, &err);
         if (!spark_ok(s) || !has) break;
         i->heard_ns = spark_clock_ns();
+        if (f.type == SPARK_WIRE_PROGRESS) engine_has_progress(w, i, f.payload.ptr);
         if (f.type == SPARK_WIRE_PROGRESS || f.type == SPARK_WIRE_STATS) continue;
         if (i->state != INSTANCE_LOADING || (f.type == SPARK_WIRE_PLAN && (i->waits || i->planned))) {
             engine_misbehaves(w, i, "it says twice how loading goes");
