@@ -212,6 +212,12 @@ void spark_notify_systemd(const char *fmt, ...)
 /* ---- Files ---- */
 
 /* Credentials of systemd are root's and 0440 where an access list lets the service in: reading by the group of root is nobody else's. */
+static bool files_others_may(const struct stat *st)
+{
+    const bool credential = st->st_uid == 0 && st->st_gid == 0 && (st->st_mode & 07777) == 0440;
+    return (st->st_mode & 077 && !credential) || (st->st_uid != geteuid() && st->st_uid != 0);
+}
+
 spark_status spark_file_open(const char *path, bool secret, int *out, spark_err *err)
 {
     struct stat st;
@@ -220,7 +226,7 @@ spark_status spark_file_open(const char *path, bool secret, int *out, spark_err 
     spark_status s = SPARK_SUCCESS;
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
         s = spark_fail(err, SPARK_E_IO, SPARK_ERR_NOWHERE, "'%s' is not a regular file", path);
-    else if (secret && (st.st_mode & (st.st_gid == 0 ? 037 : 077) || (st.st_uid != geteuid() && st.st_uid != 0)))
+    else if (secret && files_others_may(&st))
         s = spark_fail(err, SPARK_E_REFUSED, SPARK_ERR_NOWHERE,
                        "'%s' holds secrets, but others than its owner may read or write it (mode %04o); chmod 600 it",
                        path, (unsigned)(st.st_mode & 07777));
