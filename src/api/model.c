@@ -101,6 +101,7 @@ static spark_status model_create(spark_model **out, const spark_model_options *o
     SPARK_CHECK(m->options.n_threads <= SPARK_POOL_MAX, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
                 "%u threads: 1 to %u are allowed", m->options.n_threads, SPARK_POOL_MAX);
     SPARK_TRY(spark_arena_create(&m->arena, MODEL_ARENA_MAX, err));
+    spark_arena_use_huge_pages(m->arena);
     SPARK_TRY(model_pick_isa(m, err));
     spark_kern_init(&m->kern, m->isa);
     return SPARK_SUCCESS;

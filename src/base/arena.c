@@ -48,6 +48,7 @@ struct spark_arena {
     arena_chunk *newest;
     size_t total, max; /* bytes of all chunks, headers included */
     bool within;       /* one chunk in borrowed memory, which also holds this */
+    bool huge;
 };
 
 spark_status spark_arena_create(spark_arena **out, size_t max_bytes, spark_err *err)
@@ -58,6 +59,8 @@ spark_status spark_arena_create(spark_arena **out, size_t max_bytes, spark_err *
     *out = a;
     return SPARK_SUCCESS;
 }
+
+void spark_arena_use_huge_pages(spark_arena *a) { a->huge = true; }
 
 spark_status spark_arena_create_within(spark_arena **out, void *memory, size_t bytes, spark_err *err)
 {
@@ -117,10 +120,10 @@ void spark_arena_destroy(spark_arena **a)
     *a = NULL;
 }
 
-static spark_status arena_take(arena_chunk **out, size_t size, spark_err *err)
+static spark_status arena_take(arena_chunk **out, size_t size, bool huge, spark_err *err)
 {
     spark_pages pages = {0};
-    if (size >= ARENA_HUGE_FROM) SPARK_TRY(spark_pages_alloc(&pages, sizeof(arena_chunk) + size, "an arena", err));
+    if (huge) SPARK_TRY(spark_pages_alloc(&pages, sizeof(arena_chunk) + size, "an arena", err));
     arena_chunk *c = pages.ptr ? pages.ptr : calloc(1, sizeof *c + size);
     SPARK_CHECK(c, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for %zu bytes", size);
     c->pages = pages;
@@ -139,14 +142,15 @@ static spark_status arena_grow(spark_arena *a, size_t need, spark_err *err)
     const size_t room = left > sizeof(arena_chunk) ? left - sizeof(arena_chunk) : 0;
     if (size > room) size = room;
     if (size < need) size = need;
-    if (size >= ARENA_HUGE_FROM) {
+    const bool huge = a->huge && size >= ARENA_HUGE_FROM;
+    if (huge) {
         const size_t whole = spark_round_up(size + sizeof(arena_chunk), ARENA_HUGE_PAGE) - sizeof(arena_chunk);
         if (whole <= room) size = whole;
     }
     SPARK_CHECK(size <= room, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
                 "%zu more bytes would exceed the limit of %zu bytes for this object", need, a->max);
     arena_chunk *c = NULL;
-    SPARK_TRY(arena_take(&c, size, err));
+    SPARK_TRY(arena_take(&c, size, huge, err));
     c->older = a->newest;
     c->size = c->known = size;
     a->newest = c;

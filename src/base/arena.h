@@ -24,6 +24,9 @@ SPARK_MUST_CHECK spark_status spark_arena_create(spark_arena **out, size_t max_b
 /* An arena inside memory[0..bytes), borrowed until destroy; what the memory holds does not matter. Its bookkeeping lies in
  * there too. Nothing is ever asked of the system: where it is full, allocations fail with E_LIMIT and name the maximum. */
 SPARK_MUST_CHECK spark_status spark_arena_create_within(spark_arena **out, void *memory, size_t bytes, spark_err *err);
+/* Its large chunks lie in huge pages, made with mprotect: for what lives as long as its process, not for a front that serves, whose
+ * filter ends it for that call. */
+void spark_arena_use_huge_pages(spark_arena *a);
 void spark_arena_destroy(spark_arena **a); /* NULL inside is fine. A region is zeroed as far as it was used */
 
 /* Zeroed memory for `count` objects of `size` bytes; `align` is a power of two up to 4096. count or size 0 gives a valid pointer. */

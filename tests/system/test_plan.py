@@ -122,6 +122,14 @@ class Budget(Folder):
         self.assertEqual(code, 1)
         self.assertIn('front and warden', err)
 
+    def test_the_largest_bodies_end_nothing(self):
+        with Server() as s:
+            before = s.cells()
+            for n in 300_000, 1_000_000, 2_000_000, 4_000_000:
+                self.assertIn(s.post('/tokenize', {'model': 'demo', 'content': 'a' * n})[0], (200, 400))
+                self.assertEqual(s.post('/v1/chat/completions', {'model': 'demo', 'messages': [{'role': 'user', 'content': '.'}] * (n // 40)})[0], 400)
+            self.assertEqual(s.cells(), before)
+
     def test_the_front_stays_within_its_share_and_others_are_served(self):
         with Server('--memory', '150M', '--max-connections', '9000') as s:
             share = spark_json('plan', '--json', '--memory', '150M', '--max-connections', '9000')['front']['planned']
