@@ -161,6 +161,7 @@ static int play_front(void)
                 sleep_for_ever();
             }
             if (strcmp(part, "front-deaf") == 0) sleep_for_ever();
+            if (strcmp(part, "front-names") == 0) front_says(CONTROL_LOAD, 1);
         }
         /* One model after the other is asked for. */
         if (up && asked < 3 && spark_clock_ns() - began > (uint64_t)(asked + 1) * 300000000)
@@ -351,6 +352,16 @@ static void test_a_front_that_closes_its_link_is_replaced_and_the_warden_does_no
     stop(&r);
 }
 
+static void test_a_front_that_names_a_model_that_does_not_exist_is_ended(void **state)
+{
+    (void)state;
+    rig r;
+    start(&r, "[model front-names]\n" USE);
+    await(&r, "names a model that does not exist", 1, 20);
+    await(&r, "front_ended", 1, 20);
+    stop(&r);
+}
+
 static void test_a_front_that_does_not_read_cannot_stop_the_warden(void **state)
 {
     (void)state;
@@ -384,6 +395,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_an_engine_that_closes_its_link_is_ended),
         cmocka_unit_test(test_an_engine_that_ends_as_soon_as_it_is_ready_is_started_less_and_less_often),
         cmocka_unit_test(test_a_front_that_closes_its_link_is_replaced_and_the_warden_does_not_spin),
+        cmocka_unit_test(test_a_front_that_names_a_model_that_does_not_exist_is_ended),
         cmocka_unit_test(test_a_front_that_does_not_read_cannot_stop_the_warden),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

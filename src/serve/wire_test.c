@@ -427,6 +427,19 @@ static void test_a_full_line_has_no_room_for_an_empty_frame(void **state)
     }
 }
 
+static void test_names_that_never_were_and_streams_of_the_link_break_it(void **state)
+{
+    (void)state;
+    pair p;
+    setup(&p, false);
+    make_ready(&p);
+    feed_raw(p.engine, 0, SPARK_WIRE_CANCEL, 0, 1); /* slot 1, generation 0 */
+    expect_break(p.engine, "never was");
+    feed_raw(p.client, 160, SPARK_WIRE_STATS, 0, (uint64_t)1 << 32);
+    expect_break(p.client, "STATS");
+    teardown(&p);
+}
+
 static void test_all_streams_in_use_is_an_error_of_its_own(void **state)
 {
     (void)state;
@@ -522,6 +535,20 @@ static void test_ends_come_back_as_they_went(void **state)
     assert_false(spark_ok(spark_get_failed(&m2, (spark_bytes){buf, n}, &err)));
 }
 
+static void test_ends_and_tokens_that_cannot_be_are_refused(void **state)
+{
+    (void)state;
+    uint8_t out[SPARK_FINISHED_BYTES], piece[64];
+    spark_finished_message end;
+    static spark_piece_message m;
+    spark_err err;
+    spark_put_finished(out, &(spark_finished_message){.stop_string = true, .which_stop = SPARK_MAX_STOPS});
+    assert_code(spark_get_finished(&end, (spark_bytes){out, sizeof out}, &err), SPARK_E_FORMAT);
+    m = (spark_piece_message){.has_token = true, .has_logprobs = true, .token = {.logprob = 0.5f}};
+    const size_t n = spark_put_piece(piece, &m);
+    assert_code(spark_get_piece(&m, (spark_bytes){piece, n}, &err), SPARK_E_FORMAT);
+}
+
 static void test_statistics_come_back_as_they_went(void **state)
 {
     (void)state;
@@ -552,10 +579,12 @@ int main(void)
         cmocka_unit_test(test_one_answer_of_data_and_no_more),
         cmocka_unit_test(test_a_full_line_refuses_and_loses_nothing),
         cmocka_unit_test(test_a_full_line_has_no_room_for_an_empty_frame),
+        cmocka_unit_test(test_names_that_never_were_and_streams_of_the_link_break_it),
         cmocka_unit_test(test_all_streams_in_use_is_an_error_of_its_own),
         cmocka_unit_test(test_pieces_come_back_as_they_went),
         cmocka_unit_test(test_a_piece_of_the_largest_parts_fits_its_frame),
         cmocka_unit_test(test_ends_come_back_as_they_went),
+        cmocka_unit_test(test_ends_and_tokens_that_cannot_be_are_refused),
         cmocka_unit_test(test_statistics_come_back_as_they_went),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,7 @@ import json, os, pathlib, random, signal, socket, struct, threading, time, unitt
 
 from gguf_edit import add_strings
 from serving import Server, in_parallel
-from support import DATA, Folder, needs_data
+from support import DATA, Folder, needs_data, spark
 
 STORIES = DATA / 'llm/stories260K/stories260K.q8_0.gguf'
 
@@ -242,6 +242,42 @@ class Hostile(Folder):
                     n += 1
                 return n
             self.assertGreater(min(in_parallel(3, clients)), 1)
+
+    def test_what_a_key_may_holds_and_its_place_comes_back_whatever_happens(self):
+        keys = self.dir / 'keys'
+
+        def key(*options):
+            return spark('key', 'new', '--keys', keys, *options)[1].decode().strip()
+        one, small, other = key('--max-parallel', '1'), key('--max-context', '40'), key('--name', 'other')
+        with Server('--keys', keys, auth=True) as s:
+            s.key = one
+            body = {'model': 'demo', 'prompt': 'Once upon a time', 'max_tokens': 2}
+            for _ in range(3): # each takes the only place, and gives it back
+                self.assertEqual(s.get('/nonesuch')[0], 404)
+                self.assertEqual(s.ask('GET', '/v1/completions')[0], 405)
+                self.assertEqual(s.get('/v1/models')[0], 200)
+                self.assertEqual(s.post('/v1/completions', {'model': 'nonesuch', 'prompt': 'x'})[0], 404)
+                self.assertEqual(s.post('/v1/completions', {'prompt': 5})[0], 400)
+                self.assertEqual(s.post('/v1/completions', body)[0], 200)
+                c, r = s.stream(max_tokens=400)
+                self.assertEqual(s.post('/v1/completions', body)[0], 429)
+                c.sock.shutdown(socket.SHUT_RDWR)
+                r.close(), c.close()
+                end = time.monotonic() + 10
+                while s.post('/v1/completions', body)[0] == 429:
+                    self.assertLess(time.monotonic(), end)
+                    time.sleep(0.02)
+            s.key = small
+            status, data = s.post('/v1/completions', {**body, 'prompt': 'word ' * 60})
+            self.assertEqual((status, data['error']['code']), (400, 'context_length_exceeded'))
+            long = {**body, 'prompt': 'Once upon a time there was a dog. ' * 30}
+
+            def cached(k):
+                s.key = k
+                return s.post('/v1/completions', long)[1]['usage'].get('prompt_tokens_details', {}).get('cached_tokens', 0)
+            self.assertEqual(cached(one), 0)
+            self.assertGreater(cached(one), 0)
+            self.assertEqual(cached(other), 0) # what one tenant sent must not show to another
 
     @needs_data
     def test_a_template_that_grows_in_json_is_served(self):
