@@ -38,8 +38,8 @@ static void test_a_configuration_comes_back_as_it_went(void **state)
     cell_config c, back;
     spark_err err;
     cell_config_defaults(&c);
-    strcpy(c.name, "a \"name\"");
-    strcpy(c.cpu, "avx2");
+    snprintf(c.name, sizeof c.name, "a \"name\"");
+    snprintf(c.cpu, sizeof c.cpu, "avx2");
     c.n_links = 8;
     c.n_files = 3;
     c.max_memory = 6ull << 30;
@@ -290,7 +290,7 @@ static void test_systemd_is_told_where_it_asks(void **state)
 static int make_folder(void **state)
 {
     (void)state;
-    strcpy(folder, "/tmp/spark-cells-XXXXXX");
+    snprintf(folder, sizeof folder, "%s/spark-cells-XXXXXX", P_tmpdir);
     return mkdtemp(folder) ? 0 : -1;
 }
 

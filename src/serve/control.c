@@ -23,8 +23,9 @@ spark_status control_send(int fd, const control_message *m, spark_err *err)
         struct cmsghdr align;
         uint8_t bytes[CMSG_SPACE(CONTROL_FDS_MAX * sizeof(int))];
     } rights = {0};
-    struct iovec parts[2] = {{head, sizeof head}, {(void *)(uintptr_t)m->text.ptr, m->text.len}};
+    struct iovec parts[2] = {{head, sizeof head}, {NULL, m->text.len}};
     struct msghdr h = {.msg_iov = parts, .msg_iovlen = m->text.len ? 2 : 1};
+    memcpy(&parts[1].iov_base, &m->text.ptr, sizeof m->text.ptr); /* sendmsg does not write there */
     spark_store_u32(head, (uint32_t)m->kind);
     spark_store_u32(head + 4, m->arg);
     spark_store_u64(head + 8, m->value);

@@ -53,7 +53,8 @@ static spark_status ask_ids(engine_cell *c, const spark_ask *a, spark_ids *ids, 
         return a->n_ids ? ask_join(c, a, ids, err) : SPARK_SUCCESS;
     }
     if (a->kind != SPARK_ASK_IDS) return api_text_ids(c->model, a->text, ask_flags(a), c->scratch, ids, err);
-    *ids = (spark_ids){.ids = (uint32_t *)(uintptr_t)a->ids, .n = a->n_ids}; /* read only from here on */
+    *ids = (spark_ids){.n = a->n_ids};
+    memcpy(&ids->ids, &a->ids, sizeof a->ids); /* read only from here on */
     return SPARK_SUCCESS;
 }
 

@@ -514,7 +514,7 @@ static void test_who_leaves_while_the_link_is_full_is_cancelled_later(void **sta
         for (int k = 0; k < 3 && n_fillers < FILLERS; k++) { /* until one of that size is refused */
             char *p = body + snprintf(body, sizeof body, "{\"model\":\"m\",\"prompt\":\"");
             memset(p, 'x', len);
-            strcpy(p + len, "\"}");
+            memcpy(p + len, "\"}", 3);
             filler[n_fillers] = ask(&r, body);
             if (strstr(hear_client(filler[n_fillers++], "busy", len > 65536 ? 400 : 60), "429")) break;
         }

@@ -172,8 +172,7 @@ spark_status spark_get_failed(spark_failed_message *out, spark_bytes in, spark_e
     X(cached_tokens)                                                                                                   \
     X(generated_tokens)                                                                                                \
     X(n_passes)                                                                                                        \
-    X(n_rows) X(n_preempted) X(pass_ns) X(n_submitted) X(n_refused) X(n_finished) X(n_cancelled) X(n_failed)           \
-        X(wait_ms)
+    X(n_rows) X(n_preempted) X(pass_ns) X(n_submitted) X(n_refused) X(n_finished) X(n_cancelled) X(n_failed) X(wait_ms)
 
 void spark_put_stats(uint8_t out[SPARK_STATS_BYTES], const spark_engine_stats *s)
 {

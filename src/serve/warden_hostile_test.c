@@ -197,7 +197,7 @@ static _Noreturn void be_the_warden(const char *settings, const char *log)
 static void start(rig *r, const char *models)
 {
     char settings[1024];
-    strcpy(r->folder, "/tmp/spark-warden-XXXXXX");
+    snprintf(r->folder, sizeof r->folder, "%s/spark-warden-XXXXXX", P_tmpdir);
     assert_non_null(mkdtemp(r->folder));
     snprintf(r->log, sizeof r->log, "%s/log", r->folder);
     snprintf(settings, sizeof settings,

@@ -329,8 +329,9 @@ spark_status spark_wire_put(spark_wire *w, spark_wire_type type, uint64_t stream
     if (tail.len) memcpy(p + SPARK_WIRE_HEAD + head.len, tail.ptr, tail.len);
     const spark_wire_frame f = {type, stream, {p + SPARK_WIRE_HEAD, len}};
     assert(wire_rules[type].from == w->side && len >= wire_rules[type].min && len <= wire_rules[type].max);
-    assert(!wire_judge(w, &f, &crossed) && !crossed);
-    (void)crossed;
+    const char *wrong = wire_judge(w, &f, &crossed);
+    assert(!wrong && !crossed);
+    (void)wrong;
     w->out_end += whole;
     wire_apply(w, &f);
     return SPARK_SUCCESS;
