@@ -30,10 +30,29 @@ static int serve_mint(const spark_config *c, uint8_t **file, size_t *len)
                                                                                 : cli_fail("serve", &err, NULL);
 }
 
-/* Where it listens, and a line ready to paste. */
-static void serve_banner(const spark_config *c)
+/* A curl line for one address, ready to paste where this run made a key. An address that means "every" is asked as localhost, which a
+ * certificate may name. */
+static void serve_print_try(const spark_config *c, const spark_listen *l)
 {
     const bool tells_stories = c->models[0].file == NULL; /* the embedded model has no chat template */
+    const bool every = strcmp(l->host, "0.0.0.0") == 0 || strcmp(l->host, "::") == 0, v6 = strchr(l->host, ':') != NULL;
+    const char *key = serve_key[0] ? serve_key : c->keys ? "$KEY" : "", *quote = serve_key[0] ? "'" : "\"";
+    char host[64], auth[128] = "";
+    snprintf(host, sizeof host, "%s%s%s", v6 && !every ? "[" : "", every ? "localhost" : l->host,
+             v6 && !every ? "]" : "");
+    if (key[0]) snprintf(auth, sizeof auth, " -H %sAuthorization: Bearer %s%s", quote, key, quote);
+    cli_note(
+        "try: curl %s%s%s%s://%s:%u/v1/%scompletions%s -H 'Content-Type: application/json' -d '{\"model\":\"%s\",%s}'",
+        c->tls_cert ? "--cacert '" : "", c->tls_cert ? c->tls_cert : "", c->tls_cert ? "' " : "",
+        c->tls_cert ? "https" : "http", host, l->port, tells_stories ? "" : "chat/", auth, c->models[0].name,
+        tells_stories ? "\"prompt\":\"Once upon a time\",\"max_tokens\":60"
+                      : "\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]");
+    explicit_bzero(auth, sizeof auth);
+}
+
+static void serve_banner(const spark_config *c)
+{
+    bool tried = false;
     for (uint32_t i = 0; i < c->listen.n; i++) {
         const spark_listen *l = &c->listens[i];
         if (l->path) {
@@ -41,17 +60,12 @@ static void serve_banner(const spark_config *c)
             continue;
         }
         const bool v6 = strchr(l->host, ':') != NULL;
-        const char *scheme = c->tls_cert ? "https" : "http";
-        cli_note("listening on %s://%s%s%s:%u", scheme, v6 ? "[" : "", l->host, v6 ? "]" : "", l->port);
-        if (i > 0 && c->listens[i - 1].path == NULL) continue;
+        cli_note("listening on %s://%s%s%s:%u", c->tls_cert ? "https" : "http", v6 ? "[" : "", l->host, v6 ? "]" : "",
+                 l->port);
+        if (tried) continue;
+        tried = true;
         if (serve_key[0]) cli_note("a key for this run, shown once: %s", serve_key);
-        cli_note("try: curl %s://%s%s%s:%u/v1/%scompletions%s%s%s -H 'Content-Type: application/json' -d "
-                 "'{\"model\":\"%s\",%s}'",
-                 scheme, v6 ? "[" : "", l->host, v6 ? "]" : "", l->port, tells_stories ? "" : "chat/",
-                 serve_key[0] ? " -H 'Authorization: Bearer " : "", serve_key, serve_key[0] ? "'" : "",
-                 c->models[0].name,
-                 tells_stories ? "\"prompt\":\"Once upon a time\",\"max_tokens\":60"
-                               : "\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]");
+        serve_print_try(c, l);
     }
     explicit_bzero(serve_key, sizeof serve_key);
 }

@@ -126,6 +126,8 @@ static void front_take_model(front *f, const control_message *m)
         front_link_add(f, m->arg, m->fds[0]); /* it is ready once the engine has described itself on it */
         return;
     }
+    if (m->value == CONTROL_MODEL_LOADING || m->value == CONTROL_MODEL_FAILED)
+        front_metrics_ended(f, m->arg); /* or its link tells first */
     front_link_retire(f, m->arg);
     if (m->value == CONTROL_MODEL_LEAVING) front_tell(f, CONTROL_UNLOAD, m->arg);
     model->state = m->value == CONTROL_MODEL_LEAVING ? CONTROL_MODEL_ABSENT : (control_model_state)m->value;
@@ -197,6 +199,7 @@ static spark_status front_obey(front *f, const control_message *m, spark_err *er
         return SPARK_SUCCESS;
     case CONTROL_KEYS: {
         const spark_status s = front_take_keys(f, m, err);
+        if (f->going) spark_metrics_add(f->metrics, SPARK_METRIC_RELOADS, spark_ok(s) ? 1 : 0, 0, 1);
         if (spark_ok(s) || !f->going) return s;
         spark_log_event(f->log, SPARK_LOG_ERROR, "reload_keys_failed", NULL, err->text); /* the old ones stay */
         return SPARK_SUCCESS;

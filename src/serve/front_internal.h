@@ -179,7 +179,9 @@ void front_metrics_request(front *f, const front_job *j, int status);
 void front_metrics_token(front_job *j, front_choice *c, uint64_t now_ns); /* a token came */
 SPARK_MUST_CHECK spark_status front_metrics_start(front *f, spark_err *err);
 void front_metrics_answer(front *f, const api_route *r, int status); /* r NULL: no route, not counted */
-void front_metrics_refresh(front *f);                                /* gauges, before they are read */
+/* The engine that a model has ended by itself. */
+void front_metrics_ended(front *f, uint32_t model);
+void front_metrics_refresh(front *f); /* gauges, before they are read */
 void front_metrics_finished(const front_job *j, const spark_finished_message *m);
 void front_metrics_refused(front *f, const char *reason);
 void front_metrics_print(front *f, api_out *out);

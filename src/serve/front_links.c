@@ -152,6 +152,8 @@ static void link_close(front_link *l)
 /* The engine is gone, or broke its rules: its requests fail, each with a typed error. */
 static void link_lost(front_link *l)
 {
+    front *f = l->f;
+    if (f->models[l->model].link == l) front_metrics_ended(f, l->model);
     for (uint32_t i = 0; i < FRONT_STREAMS; i++) {
         front_choice *c = l->choices[i];
         if (!c) continue;

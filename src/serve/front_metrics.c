@@ -19,6 +19,8 @@ spark_status front_metrics_start(front *f, spark_err *err)
     for (uint32_t i = 0; i < f->n_models; i++) f->slots[i] = spark_metrics_serve(f->metrics, f->models[i].config->name);
     spark_metrics_set(f->metrics, SPARK_METRIC_START_TIME, 0, 0, (double)time(NULL));
     spark_metrics_set(f->metrics, SPARK_METRIC_MEMORY_BUDGET, 0, 0, (double)f->config->memory);
+    spark_metrics_set(f->metrics, SPARK_METRIC_MEMORY_PLANNED, SPARK_CELL_FRONT, 0,
+                      (double)cell_front_plan(f->config).planned);
     for (uint32_t cell = 0; cell < SPARK_N_CELLS; cell++)
         spark_metrics_set(f->metrics, SPARK_METRIC_JAIL_LEVEL, cell, 0, f->spec->level);
     return SPARK_SUCCESS;
@@ -96,10 +98,18 @@ static void metrics_of_model(front *f, const front_model *m)
     spark_metrics_set(x, SPARK_METRIC_PREEMPTIONS, slot, 0, (double)s->n_preempted);
 }
 
+void front_metrics_ended(front *f, uint32_t model)
+{
+    if (f->metrics && f->models[model].link)
+        spark_metrics_add(f->metrics, SPARK_METRIC_CELLS_RESTARTED, SPARK_CELL_ENGINE, f->slots[model], 1);
+}
+
 void front_metrics_refresh(front *f)
 {
     for (uint32_t i = 0; i < f->n_models; i++) metrics_of_model(f, &f->models[i]);
     spark_metrics_set(f->metrics, SPARK_METRIC_CONNECTIONS, 0, 0, http_server_connections(f->server));
+    spark_metrics_set(f->metrics, SPARK_METRIC_CONNECTIONS_TOTAL, 0, 0, (double)http_server_accepted(f->server));
+    spark_metrics_set(f->metrics, SPARK_METRIC_LOG_DROPPED, 0, 0, (double)spark_log_dropped(f->log));
     spark_metrics_set(f->metrics, SPARK_METRIC_LOCKED_OUT, 0, 0, spark_gate_locked(f->gate, spark_gate_now()));
 }
 

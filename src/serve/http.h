@@ -76,6 +76,7 @@ SPARK_MUST_CHECK spark_status http_server_listen(http_server *s, const http_list
 /* Drain: closes the listeners and the idle connections, answers what runs and what still comes with Connection: close. */
 void http_server_stop_listening(http_server *s);
 uint32_t http_server_connections(const http_server *s);
+uint64_t http_server_accepted(const http_server *s);  /* since create */
 uint32_t http_server_exchanges(const http_server *s); /* given to the handler and not yet answered in full */
 
 /* ---- TLS --------------------------------------------------------------------------------------------------------- */

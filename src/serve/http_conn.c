@@ -39,6 +39,7 @@ void http__conn_start(http_server *s, http_listening *l, int fd, const http_addr
     http_address_text(a, c->address_text);
     http_link_append(&s->all, &c->all);
     s->n_conns++;
+    s->n_accepted++;
     const bool watched = event_assign(&c->ev, s->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST,
                                       conn_fired, c) == 0 &&
                          event_add(&c->ev, NULL) == 0;

@@ -117,6 +117,7 @@ struct http_server {
     uint64_t timer_at; /* UINT64_MAX: not armed */
     struct event timer, kick, resume;
     http_exchange *free_exchanges;
+    uint64_t n_accepted;
     uint32_t n_free, n_conns, n_known;
     bool draining, paused;
     uint64_t id_key, id_next, hash_key;

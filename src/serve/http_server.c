@@ -39,6 +39,7 @@ void http_limits_defaults(http_limits *l)
 }
 
 uint32_t http_server_connections(const http_server *s) { return s->n_conns; }
+uint64_t http_server_accepted(const http_server *s) { return s->n_accepted; }
 uint32_t http_server_exchanges(const http_server *s) { return s->n_known; }
 
 /* ---- Exchanges are reused: a request on a connection that stays allocates nothing -------------------------------- */

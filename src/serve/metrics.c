@@ -396,6 +396,8 @@ static bool metric_shown(const spark_metrics *m, spark_metric f, uint32_t a, uin
     const bool model_a = metric_families[f].a == LABEL_MODEL, model_b = metric_families[f].b == LABEL_MODEL;
     if (model_a && m->slots[a].served) return true;
     if (!model_a && !model_b && metric_families[f].a != LABEL_ROUTE) return true;
+    if (f == SPARK_METRIC_CELLS_RESTARTED && a == SPARK_CELL_ENGINE && m->slots[b].served)
+        return true; /* one that appears with its first count has no increase */
     const uint32_t at = metric_at(m, f, a, b);
     return metric_is_histogram(f) ? m->histograms[at].count > 0 : m->values[at] != 0;
 }

@@ -111,7 +111,7 @@ uint32_t spark_metrics_status(int status);
     X(MEMORY_PLANNED, "memory_planned_bytes", GAUGE, CELL, MODEL, NULL, "what the plan says")                          \
     X(MEMORY_RESIDENT, "memory_resident_bytes", GAUGE, CELL, MODEL, NULL, "what the cell has")                         \
     X(MODEL_READY, "model_ready", GAUGE, MODEL, NONE, NULL, "1 if the model answers now")                              \
-    X(RELOADS, "reloads_total", COUNTER, RESULT, NONE, NULL, "reloads of keys and models")                             \
+    X(RELOADS, "reloads_total", COUNTER, RESULT, NONE, NULL, "reloads of keys")                                        \
     X(LOCKED_OUT, "locked_out", GAUGE, NONE, NONE, NULL, "keys and addresses locked out for failed attempts")          \
     X(LOG_DROPPED, "log_lines_dropped_total", COUNTER, NONE, NONE, NULL, "log lines that nobody took in time")
 

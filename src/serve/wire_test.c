@@ -1,4 +1,6 @@
 /* wire_test.c - what two ends let pass, in every state, at every cut. */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/test.h"
@@ -562,6 +564,43 @@ static void test_statistics_come_back_as_they_went(void **state)
     assert_int_equal(back.wait_ms, 77);
 }
 
+/* ARCHITECTURE.md shows the table of frames: a row for each, as it is here, and no other. */
+static void test_the_page_of_the_house_has_these_frames(void **state)
+{
+    (void)state;
+    static const char *const rows[] = {
+#define PAGE_ROW(name, from, when, min, max) #name "|" #from "|" #when,
+        SPARK_WIRE_FRAMES(PAGE_ROW)
+#undef PAGE_ROW
+    };
+    static const long bounds[][2] = {
+#define PAGE_ROW(name, from, when, min, max) {(min), (max)},
+        SPARK_WIRE_FRAMES(PAGE_ROW)
+#undef PAGE_ROW
+    };
+    char path[4096], line[1024], want[256];
+    const char *root = getenv("SPARK_SOURCE");
+    snprintf(path, sizeof path, "%s/ARCHITECTURE.md", root ? root : ".");
+    FILE *f = fopen(path, "r");
+    if (!f) skip();
+    size_t n = 0;
+    bool inside = false;
+    while (fgets(line, sizeof line, f)) {
+        if (strstr(line, "<!-- frames of the wire -->")) inside = true;
+        if (strstr(line, "<!-- end -->")) inside = false;
+        if (!inside || strncmp(line, "| `", 3) != 0) continue;
+        assert_true(n < SPARK_COUNT(rows));
+        char name[64], from[64], when[64];
+        assert_int_equal(sscanf(rows[n], "%63[^|]|%63[^|]|%63s", name, from, when), 3);
+        snprintf(want, sizeof want, "| `%s` | %s | %s | %ld | %ld |", name, from, when, bounds[n][0], bounds[n][1]);
+        line[strlen(want)] = '\0';
+        assert_string_equal(line, want);
+        n++;
+    }
+    fclose(f);
+    assert_int_equal(n, SPARK_COUNT(rows));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -586,6 +625,7 @@ int main(void)
         cmocka_unit_test(test_ends_come_back_as_they_went),
         cmocka_unit_test(test_ends_and_tokens_that_cannot_be_are_refused),
         cmocka_unit_test(test_statistics_come_back_as_they_went),
+        cmocka_unit_test(test_the_page_of_the_house_has_these_frames),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

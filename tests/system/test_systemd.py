@@ -190,6 +190,25 @@ class Systemd(Folder):
 
 
 class Settings(Folder):
+    def test_the_line_to_paste_works(self):
+        with Server(auth=True) as s:
+            line = re.search(r'try: (curl .*)', s.log())[1]
+            out = subprocess.run(['sh', '-c', line], capture_output=True, timeout=20).stdout
+            self.assertTrue(json.loads(out)['choices'][0]['text'])
+
+    def test_reloads_and_ends_of_engines_are_counted(self):
+        keys = self.dir / 'keys'
+        key = spark('key', 'new', '--keys', keys, '--metrics')[1].decode().strip()
+        with Server('--keys', keys, auth=True) as s:
+            s.key = key
+            for text, result in (keys.read_text(), 'ok'), ('nonsense', 'failed'):
+                keys.write_text(text)
+                s.signal(signal.SIGHUP)
+                s.wait_metric(1, 'spark_reloads_total', result=result)
+            s.kill('engine demo')
+            s.wait_metric(1, 'spark_cells_restarted_total', cell='engine', model='demo')
+            self.assertGreater(s.metric('spark_connections_total'), 0)
+
     def test_the_example_file_starts_a_service(self):
         text = (ROOT / 'packaging/spark.conf').read_text().replace('/etc/spark', str(self.dir))
         (self.dir / 'spark.conf').write_text(text)
