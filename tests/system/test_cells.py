@@ -278,6 +278,7 @@ class Signals(Waiting):
             p = self.begin('tokenize', MODEL)
             cell = self.cell_of(p)
             p.send_signal(number)
+            p.wait(20)  # while its input is still open: an end of input could reach the cell before the signal that is passed on
             self.assertEqual(self.end(p), (-number, b'', ''))
             self.assertFalse(os.path.exists(f'/proc/{cell}'))
 
