@@ -159,7 +159,7 @@ static spark_status cell_generate(engine_cell *c, uint32_t link, uint64_t stream
     r.n_public = cell_public_length(c, ids.ids, r.n_prompt);
     if (a->deadline_ms) r.deadline_ns = spark_clock_ns() + (uint64_t)a->deadline_ms * 1000000;
     SPARK_TRY(spark_engine_submit(c->engine, &r, retry_ms, err));
-    c->streams[spark_wire_slot(stream)] = (cell_stream){.n_prompt = r.n_prompt};
+    c->streams[spark_wire_slot(stream)].n_prompt = r.n_prompt;
     spark_status s = a->prompt_ids ? cell_prompt_ids(c, link, stream, &ids, err) : SPARK_SUCCESS;
     if (spark_ok(s) && a->echo) s = cell_echo(c, link, stream, a, err);
     if (!spark_ok(s)) spark_engine_cancel(c->engine, r.id); /* its event finds the stream closed */
@@ -189,6 +189,7 @@ void cell_take_ask(engine_cell *c, uint32_t link, const spark_wire_frame *f)
     spark_err why = {0};
     uint32_t retry_ms = 0;
     spark_ask a;
+    c->streams[spark_wire_slot(f->stream)] = (cell_stream){.took_ns = spark_clock_ns()};
     spark_status s = spark_ask_decode(&a, f->payload, c->scratch, &why);
     if (spark_ok(s))
         s = a.kind <= SPARK_ASK_IDS ? cell_generate(c, link, f->stream, &a, &retry_ms, &why)
@@ -249,14 +250,13 @@ static void cell_pass_event(engine_cell *c, const spark_event *e)
     spark_wire *w = c->links[link].wire;
     if (!spark_wire_is_open(w, stream)) return; /* its front is gone, or it failed before */
     cell_stream *s = &c->streams[spark_wire_slot(stream)];
-    uint8_t started[8];
+    uint8_t started[SPARK_STARTED_BYTES];
     switch (e->kind) {
     case SPARK_EVENT_STARTED:
         s->n_cached = e->n_cached;
-        spark_store_u32(started, e->n_prompt);
-        spark_store_u32(started + 4, e->n_cached);
-        (void)!spark_ok(
-            spark_wire_put(w, SPARK_WIRE_STARTED, stream, (spark_bytes){started, 8}, (spark_bytes){0}, NULL));
+        spark_put_started(started, &(spark_started_message){e->n_prompt, e->n_cached, s->took_ns});
+        (void)!spark_ok(spark_wire_put(w, SPARK_WIRE_STARTED, stream, (spark_bytes){started, sizeof started},
+                                       (spark_bytes){0}, NULL));
         return;
     case SPARK_EVENT_PIECE: cell_pass_piece(c, link, stream, &e->piece); return;
     case SPARK_EVENT_FINISHED: cell_pass_end(c, link, stream, e); return;

@@ -28,6 +28,7 @@ typedef struct cell_link {
 /* What the end of a stream needs to tell, by slot. */
 typedef struct cell_stream {
     uint32_t n_prompt, n_cached;
+    uint64_t took_ns; /* from the wire */
     bool held;
 } cell_stream;
 

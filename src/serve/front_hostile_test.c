@@ -192,11 +192,14 @@ static uint64_t take_ask(rig *r)
     return f.stream;
 }
 
-static void say_started(rig *r, uint64_t stream)
+static void say_started_at(rig *r, uint64_t stream, uint64_t took_ns)
 {
-    static const uint8_t counts[8] = {1};
-    say(r, SPARK_WIRE_STARTED, stream, counts, sizeof counts);
+    uint8_t out[SPARK_STARTED_BYTES];
+    spark_put_started(out, &(spark_started_message){.n_prompt = 1, .took_ns = took_ns});
+    say(r, SPARK_WIRE_STARTED, stream, out, sizeof out);
 }
+
+static void say_started(rig *r, uint64_t stream) { say_started_at(r, stream, spark_clock_ns()); }
 
 static void say_piece(rig *r, uint64_t stream, const char *text)
 {
@@ -286,6 +289,63 @@ static void test_a_request_goes_through(void **state)
     say_piece(&r, s, "hello");
     say_finished(&r, s);
     assert_said(hear_client(c, "hello", WAIT_MS), "200 OK");
+    close(c);
+    stop(&r);
+}
+
+/* A number of the metrics page. */
+static double metric(const rig *r, const char *name)
+{
+    static const char get[] = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    char line[128];
+    const int c = dial(r);
+    assert_int_equal(send(c, get, sizeof get - 1, MSG_NOSIGNAL), sizeof get - 1);
+    snprintf(line, sizeof line, "\n%s ", name);
+    const char *at = strstr(hear_client(c, NULL, WAIT_MS), line);
+    close(c);
+    if (!at) fail_msg("no %s", name);
+    return strtod(at + strlen(line), NULL);
+}
+
+/* What an engine says of time is bounded by what the front saw: not before the request was whole, not after now; and once a stream. */
+static void test_a_hand_over_is_counted_and_never_longer_than_it_was(void **state)
+{
+    (void)state;
+    static const char two[] = "{\"model\":\"m\",\"prompt\":\"x\",\"n\":2}";
+    rig r;
+    start_served(&r, settings);
+    assert_true(metric(&r, "spark_handover_seconds_count") == 0);
+    const uint64_t before = spark_clock_ns();
+    const int c = ask(&r, two);
+    const uint64_t first = take_ask(&r), second = take_ask(&r);
+    say_started_at(&r, first, 0);
+    say_started_at(&r, second, UINT64_MAX);
+    say_started_at(&r, second, UINT64_MAX);
+    say_finished(&r, first);
+    say_finished(&r, second);
+    assert_said(hear_client(c, "choices", WAIT_MS), "200 OK");
+    const double passed = (double)(spark_clock_ns() - before) / 1e9, sum = metric(&r, "spark_handover_seconds_sum");
+    assert_true(metric(&r, "spark_handover_seconds_count") == 2);
+    if (sum <= 0 || sum > passed) fail_msg("%g s in all, of %g", sum, passed);
+    close(c);
+    stop(&r);
+}
+
+static void test_a_wait_for_a_model_is_no_hand_over(void **state)
+{
+    (void)state;
+    rig r;
+    start(&r, settings);
+    tell_model(&r, CONTROL_MODEL_LOADING);
+    const int c = ask(&r, one);
+    assert_string_equal(hear_client(c, NULL, 200), "");
+    tell_model(&r, CONTROL_MODEL_READY);
+    say_ready(&r, card);
+    const uint64_t s = take_ask(&r);
+    say_started(&r, s);
+    say_finished(&r, s);
+    assert_said(hear_client(c, "choices", WAIT_MS), "200 OK");
+    assert_true(metric(&r, "spark_handover_seconds_count") == 0);
     close(c);
     stop(&r);
 }
@@ -550,7 +610,7 @@ static void say_anything(rig *r, uint64_t stream)
     const spark_wire_type types[] = {SPARK_WIRE_STARTED, SPARK_WIRE_PIECE,    SPARK_WIRE_PIECE, SPARK_WIRE_DATA,
                                      SPARK_WIRE_PIECE,   SPARK_WIRE_FINISHED, SPARK_WIRE_FAILED};
     const spark_wire_type t = types[dice(SPARK_COUNT(types))];
-    const size_t len = t == SPARK_WIRE_STARTED    ? 8
+    const size_t len = t == SPARK_WIRE_STARTED    ? 16
                        : t == SPARK_WIRE_FINISHED ? 40
                        : t == SPARK_WIRE_FAILED   ? 16 + dice(280)
                                                   : 4 + dice(290);
@@ -632,6 +692,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_request_goes_through),
+        cmocka_unit_test(test_a_hand_over_is_counted_and_never_longer_than_it_was),
+        cmocka_unit_test(test_a_wait_for_a_model_is_no_hand_over),
         cmocka_unit_test(test_a_reader_that_pauses_loses_nothing),
         cmocka_unit_test(test_a_reader_of_many_choices_that_pauses_loses_nothing),
         cmocka_unit_test(test_a_malformed_piece_fails_its_request_and_cancels_it),

@@ -30,7 +30,6 @@ enum {
     FRONT_WINDOW = 64 << 10,    /* bytes that an engine may be ahead of a reply that is kept whole */
     FRONT_SWELL = 32,           /* a piece of a stream is at most so many times longer as JSON, on average */
     FRONT_GRACE_MS = 2000,      /* an engine that does not keep a request's time is waited for so long */
-    FRONT_PING_NS = 1000000000, /* how often jobs are looked at */
     FRONT_SILENCE_MS = 15000,   /* after which a stream gets a sign of life */
     FRONT_LOAD_MS = 300000,     /* a request waits so long for its model to load */
     FRONT_OUT_MAX = 64 << 20,   /* bytes of one reply that is not streamed */
@@ -50,6 +49,7 @@ typedef struct front_choice {
     uint32_t window;   /* bytes that the engine may be ahead */
     uint32_t owed;     /* those of them that are not granted (again) yet */
     uint64_t token_ns; /* when its last token came */
+    bool handed;       /* how long the hand-over took was counted */
 } front_choice;
 
 struct front_link {
@@ -94,7 +94,7 @@ struct front_job {
     api_out out;
     front_model *model;
     front_choice *choices; /* [call.n_asks] */
-    bool waits;            /* for its model */
+    bool waits, waited;    /* for its model */
     bool begun;            /* the head of a stream is out */
     bool ended_by_length;
     spark_finished_message last; /* of the choice that ended last: times for the log */
@@ -176,6 +176,8 @@ bool front_is_ready(const front *f);
 
 /* front_metrics.c */
 void front_metrics_request(front *f, const front_job *j, int status);
+/* The engine says when it had the request: any time between that and now is believed. */
+void front_metrics_started(front_choice *c, uint64_t took_ns);
 void front_metrics_token(front_job *j, front_choice *c, uint64_t now_ns); /* a token came */
 SPARK_MUST_CHECK spark_status front_metrics_start(front *f, spark_err *err);
 void front_metrics_answer(front *f, const api_route *r, int status); /* r NULL: no route, not counted */

@@ -215,7 +215,7 @@ static void job_want(front_job *j)
 {
     front_model *m = j->model;
     front *f = j->visit->f;
-    j->waits = true;
+    j->waits = j->waited = true;
     if (m->state != CONTROL_MODEL_LOADING) front_tell(f, CONTROL_LOAD, (uint32_t)(m - f->models));
     m->state = CONTROL_MODEL_LOADING;
 }
@@ -384,14 +384,19 @@ static void job_fail(front_choice *c, const char *what, const spark_err *why)
 void front_job_event(front_choice *c, const spark_wire_frame *frame)
 {
     front_job *j = c->job;
+    spark_started_message started;
     spark_finished_message finished;
     spark_failed_message failed;
     spark_err err = {0};
     api_error e = {0};
     switch ((int)frame->type) {
     case SPARK_WIRE_STARTED:
-        api_reply_started(j->reply, c->index, spark_load_u32(frame->payload.ptr),
-                          spark_load_u32(frame->payload.ptr + 4), &j->out);
+        if (spark_ok(spark_get_started(&started, frame->payload, &err))) {
+            front_metrics_started(c, started.took_ns);
+            api_reply_started(j->reply, c->index, started.n_prompt, started.n_cached, &j->out);
+            break;
+        }
+        job_fail(c, "its start", &err);
         break;
     case SPARK_WIRE_PIECE:
         if (!spark_ok(job_piece(c, frame->payload, &err))) job_fail(c, "a piece of text", &err);

@@ -56,6 +56,16 @@ void front_metrics_request(front *f, const front_job *j, int status)
     spark_metrics_observe(f->metrics, SPARK_METRIC_REQUEST_GENERATION, slot, (double)drawn);
 }
 
+void front_metrics_started(front_choice *c, uint64_t took_ns)
+{
+    const front_job *j = c->job;
+    const uint64_t whole = http_exchange_whole_ns(j->visit->x), now = spark_clock_ns();
+    if (c->handed || j->waited) return;
+    c->handed = true;
+    took_ns = took_ns < whole ? whole : took_ns > now ? now : took_ns;
+    spark_metrics_observe(j->visit->f->metrics, SPARK_METRIC_HANDOVER_TIME, 0, (double)(took_ns - whole) / 1e9);
+}
+
 void front_metrics_token(front_job *j, front_choice *c, uint64_t now_ns)
 {
     front *f = j->visit->f;

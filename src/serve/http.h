@@ -114,6 +114,8 @@ const char *http_request_id(const http_exchange *x); /* ours: "req-" and 16 hex 
 void http_exchange_set(http_exchange *x, void *user);
 void *http_exchange_get(const http_exchange *x);
 uint64_t http_exchange_began_ns(const http_exchange *x); /* first byte of the head; spark_clock_ns */
+/* From on_request on: when its last byte was read (of a pipelined request: or its turn came). */
+uint64_t http_exchange_whole_ns(const http_exchange *x);
 
 /* ---- The reply (x is not valid after reply, end and abort) --------------------------------------------------------- */
 

@@ -260,6 +260,7 @@ static size_t conn_parse(http_conn *c, spark_bytes in)
         if (x->parser.state == HTTP_PARSE_FAILED && !x->ended) conn_refuse(c);
         if (x->parser.state == HTTP_PARSE_DONE && !x->asked && !x->begun) {
             x->asked = true;
+            x->whole_ns = c->read_ns;
             s->handler.on_request(s->handler.ctx, x);
         }
         if (x->ended)
@@ -284,6 +285,7 @@ static bool conn_take(http_conn *c)
         if (n <= 0) return false;
         len += (size_t)n;
     }
+    c->read_ns = spark_clock_ns();
     free(c->ahead);
     c->ahead = NULL;
     c->ahead_len = 0;

@@ -45,7 +45,7 @@ struct http_exchange {
     http_conn *conn;
     http_exchange *next_free;
     void *user;
-    uint64_t began_ns, body_began_ns;
+    uint64_t began_ns, body_began_ns, whole_ns;
     char id[21];
     bool known;     /* the handler heard of it and has not ended it */
     bool asked;     /* on_request was called */
@@ -73,8 +73,9 @@ struct http_conn {
     http_exchange *x; /* the request being read or answered */
     http_link all, wait, ready;
     uint64_t wait_since;
-    uint8_t *ahead; /* bytes read, not yet parsed */
-    uint8_t *out;   /* bytes to write: out[out_at .. out_at + out_len) */
+    uint64_t read_ns; /* when the bytes being parsed were there to be taken */
+    uint8_t *ahead;   /* bytes read, not yet parsed */
+    uint8_t *out;     /* bytes to write: out[out_at .. out_at + out_len) */
     size_t out_at, out_len, out_cap;
     uint64_t lingered;
     char *tls_name;

@@ -441,3 +441,4 @@ const char *http_request_id(const http_exchange *x) { return x->id; }
 void http_exchange_set(http_exchange *x, void *user) { x->user = user; }
 void *http_exchange_get(const http_exchange *x) { return x->user; }
 uint64_t http_exchange_began_ns(const http_exchange *x) { return x->began_ns; }
+uint64_t http_exchange_whole_ns(const http_exchange *x) { return x->whole_ns; }

@@ -63,6 +63,24 @@ static void test_one_connection_serves_many_requests(void **state)
     close(fd);
 }
 
+static void test_a_request_is_whole_when_its_last_byte_was_read(void **state)
+{
+    fixture *f = *state;
+    f->answer = ANSWER_LATER;
+    start_plain(f);
+    const int fd = dial(f);
+    SAY(fd, "POST /n HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab");
+    run_ms(f, 60);
+    const uint64_t before = spark_clock_ns();
+    SAY(fd, "c");
+    run_until(f, &f->n_requests, 1);
+    const uint64_t whole = http_exchange_whole_ns(f->held[0]);
+    assert_true(http_exchange_began_ns(f->held[0]) < before);
+    assert_true(whole >= before && whole <= spark_clock_ns());
+    http_reply(f->held[0], 200, "text/plain", SPARK_BYTES_LITERAL("ok"), NULL, 0);
+    close(fd);
+}
+
 static void test_pipelined_requests_are_answered_in_order_one_at_a_time(void **state)
 {
     fixture *f = *state;
@@ -408,6 +426,7 @@ int main(void)
         HTTP_TEST(test_each_raw_request_gets_its_status_and_close),
         HTTP_TEST(test_requests_byte_by_byte_get_the_same),
         HTTP_TEST(test_one_connection_serves_many_requests),
+        HTTP_TEST(test_a_request_is_whole_when_its_last_byte_was_read),
         HTTP_TEST(test_pipelined_requests_are_answered_in_order_one_at_a_time),
         HTTP_TEST(test_head_gets_the_length_and_no_body),
         HTTP_TEST(test_a_streamed_reply_comes_in_chunks_as_it_is_written),

@@ -87,6 +87,25 @@ spark_status spark_get_piece(spark_piece_message *out, spark_bytes in, spark_err
     return SPARK_SUCCESS;
 }
 
+/* ---- Started ---- */
+
+void spark_put_started(uint8_t out[SPARK_STARTED_BYTES], const spark_started_message *m)
+{
+    spark_store_u32(out, m->n_prompt);
+    spark_store_u32(out + 4, m->n_cached);
+    spark_store_u64(out + 8, m->took_ns);
+}
+
+spark_status spark_get_started(spark_started_message *out, spark_bytes in, spark_err *err)
+{
+    spark_cursor c = spark_cursor_at(in);
+    SPARK_TRY(spark_cursor_u32(&c, &out->n_prompt, err));
+    SPARK_TRY(spark_cursor_u32(&c, &out->n_cached, err));
+    SPARK_CHECK(out->n_cached <= out->n_prompt, err, SPARK_E_FORMAT, 4, "more cached tokens than the prompt has");
+    SPARK_TRY(spark_cursor_u64(&c, &out->took_ns, err));
+    return messages_end(&c, err);
+}
+
 /* ---- Finished ---- */
 
 void spark_put_finished(uint8_t out[SPARK_FINISHED_BYTES], const spark_finished_message *m)

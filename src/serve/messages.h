@@ -28,6 +28,14 @@ enum { SPARK_PIECE_HEAD_MAX = 16 + (SPARK_MAX_LOGPROBS + 1) * (10 + SPARK_WIRE_T
 size_t spark_put_piece(uint8_t *head, const spark_piece_message *m);
 SPARK_MUST_CHECK spark_status spark_get_piece(spark_piece_message *out, spark_bytes in, spark_err *err);
 
+typedef struct spark_started_message {
+    uint32_t n_prompt, n_cached;
+    uint64_t took_ns; /* when the engine took the ASK from the wire; spark_clock_ns is one clock for all cells */
+} spark_started_message;
+enum { SPARK_STARTED_BYTES = 16 };
+void spark_put_started(uint8_t out[SPARK_STARTED_BYTES], const spark_started_message *m);
+SPARK_MUST_CHECK spark_status spark_get_started(spark_started_message *out, spark_bytes in, spark_err *err);
+
 typedef struct spark_finished_message {
     spark_finish finish;
     bool stop_string;

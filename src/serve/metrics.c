@@ -9,7 +9,7 @@
 
 #include "base/spark_limits.h"
 
-typedef enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_TIMES, METRIC_SIZES } metric_type;
+typedef enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_TIMES, METRIC_SHORT_TIMES, METRIC_SIZES } metric_type;
 typedef enum metric_label {
     LABEL_NONE,
     LABEL_VERSION,
@@ -40,6 +40,10 @@ static const struct {
 static const double metric_times[] = {0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04,
                                       0.05,   0.075, 0.1,   0.15,  0.2,   0.3,    0.4,  0.5,   0.75, 1,    1.5,
                                       2.5,    5,     7.5,   10,    20,    40,     80,   160,   640};
+/* From some microseconds to ten seconds, finest where a hand-over should be. */
+static const double metric_short_times[] = {5e-6,   1e-5, 1.5e-5,  2e-5,   2.5e-5, 3e-5, 4e-5, 5e-5, 6e-5,
+                                            7.5e-5, 1e-4, 1.25e-4, 1.5e-4, 2e-4,   3e-4, 4e-4, 5e-4, 7.5e-4,
+                                            1e-3,   2e-3, 5e-3,    0.01,   0.02,   0.05, 0.1,  1,    10};
 static const double metric_sizes[] = {1,    2,    5,    10,    20,    50,    100,    200,   500,
                                       1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000};
 _Static_assert(sizeof metric_times / sizeof *metric_times < SPARK_HISTOGRAM_BUCKETS, "and one bucket for +Inf");
@@ -95,9 +99,14 @@ static bool metric_is_histogram(spark_metric f) { return metric_families[f].type
 
 static const double *metric_bounds(spark_metric f, uint32_t *n)
 {
-    const bool times = metric_families[f].type == METRIC_TIMES;
-    *n = times ? SPARK_COUNT(metric_times) : SPARK_COUNT(metric_sizes);
-    return times ? metric_times : metric_sizes;
+    static const struct {
+        const double *bounds;
+        uint32_t n;
+    } of[] = {[METRIC_TIMES] = {metric_times, SPARK_COUNT(metric_times)},
+              [METRIC_SHORT_TIMES] = {metric_short_times, SPARK_COUNT(metric_short_times)},
+              [METRIC_SIZES] = {metric_sizes, SPARK_COUNT(metric_sizes)}};
+    *n = of[metric_families[f].type].n;
+    return of[metric_families[f].type].bounds;
 }
 
 /* How many values a label has. */
@@ -404,7 +413,7 @@ static bool metric_shown(const spark_metrics *m, spark_metric f, uint32_t a, uin
 
 static void metric_put_family(FILE *out, const spark_metrics *m, spark_metric f, bool vllm)
 {
-    static const char *const types[] = {"counter", "gauge", "histogram", "histogram"};
+    static const char *const types[] = {"counter", "gauge", "histogram", "histogram", "histogram"};
     const char *name = vllm ? metric_families[f].alias : metric_families[f].name;
     fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, metric_families[f].help, name, types[metric_families[f].type]);
     for (uint32_t a = 0; a < metric_width(m, metric_families[f].a); a++)

@@ -104,7 +104,8 @@ uint32_t spark_metrics_status(int status);
     X(REQUEST_PROMPT, "request_prompt_tokens", SIZES, MODEL, NONE, "vllm:request_prompt_tokens", "tokens of a prompt") \
     X(REQUEST_GENERATION, "request_generation_tokens", SIZES, MODEL, NONE, "vllm:request_generation_tokens",           \
       "tokens of an answer")                                                                                           \
-    X(HANDOVER_TIME, "handover_seconds", TIMES, NONE, NONE, NULL, "from the last byte of a request to the engine")     \
+    X(HANDOVER_TIME, "handover_seconds", SHORT_TIMES, NONE, NONE, NULL,                                                \
+      "from the last byte of a request to its engine having it, where that was loaded")                                \
     X(JAIL_LEVEL, "jail_level", GAUGE, CELL, NONE, NULL, "0 off, 1 standard, 2 strict")                                \
     X(CELLS_RESTARTED, "cells_restarted_total", COUNTER, CELL, MODEL, NULL, "cells that ended and were started again") \
     X(MEMORY_BUDGET, "memory_budget_bytes", GAUGE, NONE, NONE, NULL, "--memory; 0: none")                              \

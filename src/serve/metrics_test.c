@@ -210,6 +210,9 @@ static void test_an_empty_page_and_a_full_one_parse(void **state)
     has(&p, "spark_request_prompt_tokens_bucket{model=\"a\\\"b\\\\c\\nd\",le=\"2\"} 0");
     has(&p, "spark_handover_seconds_bucket{le=\"+Inf\"} 0");
     has(&p, "spark_handover_seconds_sum 0");
+    has(&p, "# TYPE spark_handover_seconds histogram");
+    has(&p, "# TYPE spark_request_prompt_tokens histogram");
+    has(&p, "spark_handover_seconds_bucket{le=\"1e-05\"} 0");
     free(p.text);
     spark_metrics_destroy(&m);
 }
@@ -275,8 +278,8 @@ static void test_values_at_a_bound_fall_below_it(void **state)
     spark_metrics *m = fresh();
     const double v[] = {0,   -1,  0.0005, 0.00050001,
                         0.1, 640, 640.1,  INFINITY}; /* the last is no time, and yet must not spoil the sum */
-    for (size_t i = 0; i < SPARK_COUNT(v); i++) spark_metrics_observe(m, SPARK_METRIC_HANDOVER_TIME, 0, v[i]);
-    const spark_histogram h = spark_metrics_histogram(m, SPARK_METRIC_HANDOVER_TIME, 0);
+    for (size_t i = 0; i < SPARK_COUNT(v); i++) spark_metrics_observe(m, SPARK_METRIC_TTFT, 0, v[i]);
+    const spark_histogram h = spark_metrics_histogram(m, SPARK_METRIC_TTFT, 0);
     assert_int_equal(h.bucket[0], 3);
     assert_int_equal(h.bucket[1], 1);
     assert_int_equal(h.bucket[13], 1);
@@ -291,22 +294,22 @@ static void test_quantiles_are_near_and_of_the_time_between(void **state)
 {
     (void)state;
     spark_metrics *m = fresh();
-    const spark_histogram empty = spark_metrics_histogram(m, SPARK_METRIC_HANDOVER_TIME, 0);
-    assert_true(isnan(spark_histogram_quantile(SPARK_METRIC_HANDOVER_TIME, &empty, NULL, 0.5)));
-    for (int i = 1; i <= 1000; i++) spark_metrics_observe(m, SPARK_METRIC_HANDOVER_TIME, 0, i / 1000.0);
-    const spark_histogram first = spark_metrics_histogram(m, SPARK_METRIC_HANDOVER_TIME, 0);
+    const spark_histogram empty = spark_metrics_histogram(m, SPARK_METRIC_TTFT, 0);
+    assert_true(isnan(spark_histogram_quantile(SPARK_METRIC_TTFT, &empty, NULL, 0.5)));
+    for (int i = 1; i <= 1000; i++) spark_metrics_observe(m, SPARK_METRIC_TTFT, 0, i / 1000.0);
+    const spark_histogram first = spark_metrics_histogram(m, SPARK_METRIC_TTFT, 0);
     const double q[] = {0.05, 0.5, 0.95, 0.99};
     for (size_t i = 0; i < SPARK_COUNT(q); i++) {
-        const double got = spark_histogram_quantile(SPARK_METRIC_HANDOVER_TIME, &first, NULL, q[i]);
+        const double got = spark_histogram_quantile(SPARK_METRIC_TTFT, &first, NULL, q[i]);
         if (fabs(got - q[i]) > 0.01) fail_msg("quantile %g is %g", q[i], got); /* evenly spread, so linear is exact */
     }
-    for (int i = 0; i < 10; i++) spark_metrics_observe(m, SPARK_METRIC_HANDOVER_TIME, 0, 30);
-    const spark_histogram second = spark_metrics_histogram(m, SPARK_METRIC_HANDOVER_TIME, 0);
-    assert_in_range((unsigned)spark_histogram_quantile(SPARK_METRIC_HANDOVER_TIME, &second, &first, 0.5), 20, 40);
-    assert_true(isnan(spark_histogram_quantile(SPARK_METRIC_HANDOVER_TIME, &second, &second, 0.5)));
-    for (int i = 0; i < 100; i++) spark_metrics_observe(m, SPARK_METRIC_HANDOVER_TIME, 0, 1e6);
-    const spark_histogram third = spark_metrics_histogram(m, SPARK_METRIC_HANDOVER_TIME, 0);
-    assert_true(spark_histogram_quantile(SPARK_METRIC_HANDOVER_TIME, &third, &second, 0.99) == 640);
+    for (int i = 0; i < 10; i++) spark_metrics_observe(m, SPARK_METRIC_TTFT, 0, 30);
+    const spark_histogram second = spark_metrics_histogram(m, SPARK_METRIC_TTFT, 0);
+    assert_in_range((unsigned)spark_histogram_quantile(SPARK_METRIC_TTFT, &second, &first, 0.5), 20, 40);
+    assert_true(isnan(spark_histogram_quantile(SPARK_METRIC_TTFT, &second, &second, 0.5)));
+    for (int i = 0; i < 100; i++) spark_metrics_observe(m, SPARK_METRIC_TTFT, 0, 1e6);
+    const spark_histogram third = spark_metrics_histogram(m, SPARK_METRIC_TTFT, 0);
+    assert_true(spark_histogram_quantile(SPARK_METRIC_TTFT, &third, &second, 0.99) == 640);
     spark_metrics_destroy(&m);
 }
 
@@ -328,6 +331,20 @@ static void test_observing_takes_less_than_100_ns(void **state)
     spark_metrics_destroy(&m);
 }
 
+static void test_a_hand_over_is_resolved_to_some_microseconds(void **state)
+{
+    (void)state;
+    static const double v[] = {12e-6, 22e-6, 45e-6, 85e-6, 110e-6, 250e-6, 700e-6};
+    for (size_t i = 0; i < SPARK_COUNT(v); i++) {
+        spark_metrics *m = fresh();
+        spark_metrics_observe(m, SPARK_METRIC_HANDOVER_TIME, 0, v[i]);
+        const spark_histogram h = spark_metrics_histogram(m, SPARK_METRIC_HANDOVER_TIME, 0);
+        const double got = spark_histogram_quantile(SPARK_METRIC_HANDOVER_TIME, &h, NULL, 1);
+        if (got < v[i] || got > 1.5 * v[i]) fail_msg("%g is read as %g", v[i], got);
+        spark_metrics_destroy(&m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -336,6 +353,7 @@ int main(void)
         cmocka_unit_test(test_slots_are_kept_for_their_model_and_reused_when_all_are_taken),
         cmocka_unit_test(test_every_gate_reason_has_a_place),
         cmocka_unit_test(test_values_at_a_bound_fall_below_it),
+        cmocka_unit_test(test_a_hand_over_is_resolved_to_some_microseconds),
         cmocka_unit_test(test_quantiles_are_near_and_of_the_time_between),
         cmocka_unit_test(test_observing_takes_less_than_100_ns),
     };

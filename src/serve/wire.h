@@ -54,7 +54,7 @@ enum {
     X(ASK, CLIENT, STREAM_NEW, 8, SPARK_WIRE_ASK_MAX)                                                                  \
     X(CANCEL, CLIENT, STREAM_OPEN, 0, 0)                                                                               \
     X(CREDIT, CLIENT, STREAM_OPEN, 4, 4) /* so many bytes more */                                                      \
-    X(STARTED, ENGINE, STREAM_OPEN, 8, 8)                                                                              \
+    X(STARTED, ENGINE, STREAM_OPEN, 16, 16)                                                                            \
     X(PIECE, ENGINE, STREAM_OPEN, 4, SPARK_WIRE_PIECE_MAX)                                                             \
     X(DATA, ENGINE, STREAM_OPEN, 0,                                                                                    \
       SPARK_WIRE_ASK_MAX) /* an answer that is not generated: text, or ids; once, needs no credit */                   \

@@ -126,11 +126,11 @@ static void test_frames_arrive_whole_at_every_cut(void **state)
         carry(p.engine, p.client, step);
         expect(p.client, SPARK_WIRE_READY, 0, 150);
         const uint64_t s = open_stream(&p);
-        put(p.engine, SPARK_WIRE_STARTED, s, 8);
+        put(p.engine, SPARK_WIRE_STARTED, s, 16);
         put(p.engine, SPARK_WIRE_PIECE, s, 33);
         put(p.engine, SPARK_WIRE_FINISHED, s, 40);
         carry(p.engine, p.client, step);
-        expect(p.client, SPARK_WIRE_STARTED, s, 8);
+        expect(p.client, SPARK_WIRE_STARTED, s, 16);
         expect(p.client, SPARK_WIRE_PIECE, s, 33);
         expect(p.client, SPARK_WIRE_FINISHED, s, 40);
         expect_nothing(p.client);

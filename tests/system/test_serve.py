@@ -284,6 +284,15 @@ class Many(Folder):
                     s.wait_metric(0, 'spark_requests_running', model='demo', seconds=5)
                     s.wait_metric(0, 'spark_kv_pages', model='demo', state='used', seconds=5)
 
+    def test_a_request_reaches_its_engine_soon_after_its_last_byte(self):
+        with Server() as s:
+            c = s.connect()
+            for _ in range(50):
+                s.ask('POST', '/v1/completions', {'model': 'demo', 'prompt': 'x', 'max_tokens': 1}, connection=c)
+            self.assertEqual(s.metric('spark_handover_seconds_count'), 50)
+            self.assertGreater(s.metric('spark_handover_seconds_sum'), 0)
+            self.assertGreaterEqual(s.metric('spark_handover_seconds_bucket', le='0.005'), 25) # half of them, on any machine
+
     def test_a_full_queue_refuses_with_retry_after(self):
         with Server('--parallel', '1', '--queue', '1') as s:
             streams = [s.stream(wait=False, max_tokens=450) for _ in range(4)] # one runs, one may have begun, one waits
