@@ -25,7 +25,7 @@ static int serve_mint(const spark_config *c, uint8_t **file, size_t *len)
     if (c->keys || c->no_auth || !tcp) return CLI_OK;
     spark_key_wish_defaults(&w);
     w.name = "first";
-    w.routes |= 1u << SPARK_ROUTE_METRICS;
+    w.routes |= 1u << SPARK_ROUTE_METRICS | 1u << SPARK_ROUTE_ADMIN; /* whoever starts the service has it */
     return spark_ok(spark_key_mint(&w, time(NULL), serve_key, file, len, &err)) ? CLI_OK
                                                                                 : cli_fail("serve", &err, NULL);
 }

@@ -115,8 +115,25 @@ void api_error_model(api_error *e, spark_bytes name);                           
 /* What FAILED of an engine, or an error of the front's own, is to a client: one table of spark_code. retry_ms != 0 tells that the
  * scheduler refused for now (then E_LIMIT and E_REFUSED are 429 and 503, else 400). */
 void api_error_from(api_error *e, const spark_err *err, uint32_t retry_ms);
+struct api_call;
+/* Of a model that has no template for this call: says what to ask instead. Other errors stay. */
+void api_error_advise(api_error *e, const struct api_call *call);
 /* The body, as this dialect writes errors. */
 void api_print_error(api_out *o, api_dialect d, const api_error *e);
+
+/* ---- Headers ---- */
+
+/* What of a request's head is read, and what clients send besides; names with commas are several. */
+typedef struct api_header {
+    const char *name;
+    bool honoured; /* else its value changes nothing */
+    const char *note;
+} api_header;
+extern const api_header api_headers[];
+extern const size_t api_n_headers;
+#define API_TIMEOUT_HEADER "X-Request-Timeout-Ms"
+/* The time that a client gives its request; ptr NULL: *ms is 0, no bound. False: *e tells why. */
+bool api_timeout_parse(spark_bytes header, uint32_t *ms, api_error *e);
 
 /* ---- Requests ---- */
 

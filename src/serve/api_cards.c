@@ -161,6 +161,16 @@ static void reference_routes(api_out *o)
     }
 }
 
+static void reference_headers(api_out *o)
+{
+    api_out_str(o, "\n### Headers\n\n| header | class | |\n|---|---|---|\n");
+    for (size_t i = 0; i < api_n_headers; i++) {
+        api_out_fmt(o, "| `%s` | %s | ", api_headers[i].name, api_headers[i].honoured ? "honoured" : "changes nothing");
+        reference_cell(o, api_headers[i].note);
+        api_out_str(o, " |\n");
+    }
+}
+
 /* What a refused field may say all the same. */
 static void reference_neutral(api_out *o, unsigned neutral)
 {
@@ -208,6 +218,7 @@ static void reference_fields(api_out *o, const api_fields *t)
 void api_print_reference(api_out *o)
 {
     reference_routes(o);
+    reference_headers(o);
     for (size_t i = 0; i < api_n_openai_tables; i++) reference_fields(o, api_openai_tables[i]);
     for (size_t i = 0; i < api_n_ollama_tables; i++) reference_fields(o, api_ollama_tables[i]);
     for (size_t i = 0; i < api_n_llama_tables; i++) reference_fields(o, api_llama_tables[i]);

@@ -114,6 +114,23 @@ void api_error_from(api_error *e, const spark_err *err, uint32_t retry_ms)
     e->retry_ms = retry_ms ? retry_ms : status == 503 ? 1000 : 0;
 }
 
+void api_error_advise(api_error *e, const api_call *call)
+{
+    static const char *const instead[API_N_DIALECTS] = {
+        [API_PLAIN] = "/v1/completions takes a prompt as text",
+        [API_OPENAI] = "/v1/completions takes a prompt as text",
+        [API_OLLAMA] = "/api/generate takes a prompt as text with \"raw\": true",
+        [API_LLAMA] = "/completion takes a prompt as text"};
+    const spark_ask_kind kind = call->n_asks ? call->asks[0].kind : SPARK_ASK_TEXT;
+    char text[sizeof e->message];
+    if (!e->code || strcmp(e->code, "unsupported") != 0) return;
+    if (kind != SPARK_ASK_CHAT && kind != SPARK_ASK_TEMPLATE) return;
+    memcpy(text, e->message, sizeof text);
+    api_error_set(e, e->status, e->code, e->param,
+                  "%s; %s, and a model whose file holds a template (tokenizer.chat_template) can chat", text,
+                  instead[call->route->dialect]);
+}
+
 /* ---- In the words of each dialect ---- */
 
 static void print_openai(api_out *o, const api_error *e)

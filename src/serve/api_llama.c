@@ -96,7 +96,7 @@ static const api_field completion_rows[] = {
     {"mirostat", API_REFUSED, API_ANY, API_IF_ZERO, NULL, 0, 0, 0, "mirostat is not supported; 0 is taken"},
     {"n_indent", API_REFUSED, API_ANY, API_IF_ZERO, NULL, 0, 0, 0, "indentation is not supported; 0 is taken"},
     {"t_max_predict_ms", API_REFUSED, API_ANY, API_IF_ZERO | API_IF_MINUS_ONE, NULL, 0, 0, 0,
-     "a time would decide the answer; 0 and -1 are taken"},
+     "a time would decide the answer; 0 and -1 are taken. X-Request-Timeout-Ms bounds a request"},
     {"grammar", API_REFUSED, API_ANY, API_IF_EMPTY, NULL, 0, 0, 0, "grammars are not supported yet"},
     {"json_schema", API_REFUSED, API_ANY, 0, NULL, 0, 0, 0, "structured output is not supported yet"},
     {"lora", API_REFUSED, API_ANY, API_IF_EMPTY, NULL, 0, 0, 0, "adapters are not supported yet"},

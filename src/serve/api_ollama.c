@@ -166,7 +166,9 @@ static const api_field both_rows[] = {
     {"stream", API_HONOURED, API_BOOL, 0, api_read_stream, 0, 0, 0, "default true"},
     {"options", API_HONOURED, API_OBJECT, 0, read_options, 0, 0, 0, "see below"},
     {"keep_alive", API_HONOURED, API_NUMBER | API_TEXT, 0, read_keep_alive, 0, 0, 0,
-     "seconds, or a time such as \"5m\"; below 0 = forever; 0 = unload after this"},
+     "seconds, or a time such as \"5m\"; below 0 = forever; 0 = unload after this. Less than the operator's "
+     "`keep_alive` "
+     "takes a key with the right `admin`; else his counts. Models loaded at start stay"},
     {"think", API_HONOURED, API_BOOL | API_TEXT, 0, read_think, 0, 0, 0,
      "false: the template gets enable_thinking false; other values are refused until thoughts are told apart from "
      "answers"},
@@ -182,14 +184,14 @@ static const api_fields both_fields = API_FIELDS("`/api/chat` and `/api/generate
 
 static const api_field chat_rows[] = {
     {"messages", API_HONOURED, API_LIST, 0, api_read_value, API_AT(messages), 0, 0,
-     "see messages; none: the model is loaded, or unloaded with keep_alive 0"},
+     "see messages; none: the model is loaded, or unloaded with keep_alive 0 (403 without the right `admin`)"},
     {"tools", API_REFUSED, API_ANY, API_IF_EMPTY, NULL, 0, 0, 0, "tools are not supported yet"},
 };
 static const api_fields chat_fields = API_FIELDS("`/api/chat`", chat_rows);
 
 static const api_field generate_rows[] = {
     {"prompt", API_HONOURED, API_TEXT, 0, read_prompt, 0, 0, 0,
-     "none or empty: the model is loaded, or unloaded with keep_alive 0"},
+     "none or empty: the model is loaded, or unloaded with keep_alive 0 (403 without the right `admin`)"},
     {"system", API_HONOURED, API_TEXT, 0, api_read_text, API_AT(system), 0, 0,
      "a system message before the prompt; not with `raw`"},
     {"raw", API_HONOURED, API_BOOL, 0, api_read_bool, API_AT(raw), 0, 0,

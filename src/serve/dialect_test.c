@@ -184,6 +184,62 @@ static void test_engine_errors_map_to_statuses(void **s)
 
 /* ---- Chat ---- */
 
+static void test_a_model_that_cannot_chat_says_what_to_ask_instead(void **s)
+{
+    (void)s;
+    static const struct {
+        const char *path, *body, *instead;
+    } rows[] = {{CHAT, "{" HI "}", "/v1/completions"},
+                {"/api/chat", "{" HI "}", "\"raw\": true"},
+                {"/api/generate", "{\"model\": \"m\", \"prompt\": \"x\"}", "\"raw\": true"},
+                {"/apply-template", "{" HI "}", "/completion "}};
+    spark_err why = {0};
+    spark_err_set(&why, SPARK_E_UNSUPPORTED, SPARK_ERR_NOWHERE, "the model has no chat template");
+    for (size_t i = 0; i < SPARK_COUNT(rows); i++) {
+        world w = taken(rows[i].path, rows[i].body);
+        api_error e;
+        api_error_from(&e, &why, 0);
+        api_error_advise(&e, &w.call);
+        assert_int_equal(e.status, 400);
+        assert_string_equal(e.code, "unsupported");
+        assert_non_null(strstr(e.message, "no chat template; "));
+        if (!strstr(e.message, rows[i].instead)) fail_msg("%s: %s", rows[i].path, e.message);
+        world_end(&w);
+    }
+    world w = taken("/v1/completions", "{\"model\": \"m\", \"prompt\": \"x\"}");
+    api_error e;
+    api_error_from(&e, &why, 0);
+    api_error_advise(&e, &w.call);
+    assert_string_equal(e.message, why.text);
+    world_end(&w);
+}
+
+static void test_a_time_is_whole_milliseconds_and_nothing_else(void **s)
+{
+    (void)s;
+    static const struct {
+        const char *text;
+        uint32_t ms;
+    } rows[] = {{"1", 1},          {"30000", 30000},  {"4294967295", UINT32_MAX},
+                {"", 0},           {"0", 0},          {"00", 0},
+                {"01", 0},         {"-1", 0},         {"+1", 0},
+                {" 1", 0},         {"1 ", 0},         {"1s", 0},
+                {"1.0", 0},        {"1e3", 0},        {"0x1", 0},
+                {"4294967296", 0}, {"9999999999", 0}, {"18446744073709551617", 0},
+                {"\xff", 0},       {"1, 2", 0}};
+    uint32_t ms = 7;
+    api_error e = {0};
+    assert_true(api_timeout_parse((spark_bytes){0}, &ms, &e));
+    assert_int_equal(ms, 0);
+    for (size_t i = 0; i < SPARK_COUNT(rows); i++) {
+        const bool ok = api_timeout_parse(spark_bytes_of(rows[i].text), &ms, &e);
+        if (ok != (rows[i].ms > 0) || ms != rows[i].ms) fail_msg("'%s' is %d, %u", rows[i].text, ok, ms);
+        if (ok) continue;
+        assert_int_equal(e.status, 400);
+        assert_string_equal(e.param, "X-Request-Timeout-Ms");
+    }
+}
+
 static void test_chat_defaults_are_openais(void **s)
 {
     (void)s;
@@ -1620,6 +1676,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_routes_without_key_are_health_and_root_only),
         cmocka_unit_test(test_errors_have_the_form_of_each_dialect),
         cmocka_unit_test(test_engine_errors_map_to_statuses),
+        cmocka_unit_test(test_a_model_that_cannot_chat_says_what_to_ask_instead),
+        cmocka_unit_test(test_a_time_is_whole_milliseconds_and_nothing_else),
         cmocka_unit_test(test_chat_defaults_are_openais),
         cmocka_unit_test(test_chat_takes_all_that_openai_clients_send),
         cmocka_unit_test(test_chat_messages_reach_the_template_in_one_form),

@@ -32,6 +32,7 @@ enum {
     FRONT_GRACE_MS = 2000,      /* an engine that does not keep a request's time is waited for so long */
     FRONT_SILENCE_MS = 15000,   /* after which a stream gets a sign of life */
     FRONT_LOAD_MS = 300000,     /* a request waits so long for its model to load */
+    FRONT_ALLOW_MAX = 1024,     /* of the names of headers in a reply to a preflight */
     FRONT_OUT_MAX = 64 << 20,   /* bytes of one reply that is not streamed */
     FRONT_ARENA_MAX = 64 << 20, /* of one request's parsed body */
 };
@@ -99,6 +100,7 @@ struct front_job {
     bool ended_by_length;
     spark_finished_message last; /* of the choice that ended last: times for the log */
     uint64_t began_ns, first_ns, last_ns;
+    uint64_t limit_ms; /* from began_ns; 0: none */
     front_job *prev, *next;
 };
 
@@ -175,7 +177,8 @@ void front_tell_value(front *f, control_kind kind, uint32_t arg, uint64_t value)
 bool front_is_ready(const front *f);
 
 /* front_metrics.c */
-void front_metrics_request(front *f, const front_job *j, int status);
+void front_metrics_request(front *f, const front_job *j, int status,
+                           const api_error *e); /* e: NULL if it was answered */
 /* The engine says when it had the request: any time between that and now is believed. */
 void front_metrics_started(front_choice *c, uint64_t took_ns);
 void front_metrics_token(front_job *j, front_choice *c, uint64_t now_ns); /* a token came */
@@ -186,6 +189,8 @@ void front_metrics_ended(front *f, uint32_t model);
 void front_metrics_refresh(front *f); /* gauges, before they are read */
 void front_metrics_finished(const front_job *j, const spark_finished_message *m);
 void front_metrics_refused(front *f, const char *reason);
+/* The same, by the code of an error; one that is no refusal is not counted. Not of the gate, which has its own words. */
+void front_metrics_refused_by(front *f, const api_error *e);
 void front_metrics_print(front *f, api_out *out);
 
 /* front_live.c */

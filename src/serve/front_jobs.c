@@ -24,15 +24,14 @@ static uint64_t front_seed(front *f)
 
 /* ---- The end of a job ---- */
 
-/* status: of the answer; 499 = the client left before it. */
-static void job_account(front_job *j, int status)
+/* status: of the answer; 499 = the client left before it. e: why it is none, or NULL. */
+static void job_account(front_job *j, int status, const api_error *e)
 {
     front_visit *v = j->visit;
     uint64_t prompt = 0, cached = 0, drawn = 0;
     const uint64_t now = spark_clock_ns();
     if (j->reply) api_reply_counts(j->reply, &prompt, &cached, &drawn);
     if (v->who.number) spark_gate_charge(v->f->gate, v->who.number, (int64_t)(prompt + drawn), spark_gate_now());
-    const api_error *e = j->reply ? api_reply_error(j->reply) : NULL;
     spark_log_answered(v->f->log, &(spark_log_request){.id = http_request_id(v->x),
                                                        .method = http_request_method_text(v->x),
                                                        .route = v->match.route->path,
@@ -49,7 +48,7 @@ static void job_account(front_job *j, int status)
                                                        .ttft_ns = j->first_ns ? j->first_ns - j->began_ns : 0,
                                                        .decode_ns = j->last.decode_us * 1000,
                                                        .total_ns = now - j->began_ns});
-    front_metrics_request(v->f, j, status);
+    front_metrics_request(v->f, j, status, e);
 }
 
 /* Lets go of everything; streams that run are cancelled. The exchange was answered, or its client left. */
@@ -85,7 +84,7 @@ static void job_end(front_job *j)
 static void job_refuse(front_job *j, const api_error *e)
 {
     front_visit *v = j->visit;
-    job_account(j, e->status);
+    job_account(j, e->status, e);
     job_free(j);
     front_reply_error(v->f, v->x, v->match.dialect, e);
     front_visit_end(v);
@@ -96,8 +95,8 @@ static void job_refuse(front_job *j, const api_error *e)
 static void job_send_whole(front_job *j)
 {
     front_visit *v = j->visit;
-    job_account(j, api_reply_status(j->reply));
     const api_error *e = api_reply_error(j->reply);
+    job_account(j, api_reply_status(j->reply), e);
     if (e && !j->out.len)
         front_reply_error(v->f, v->x, v->match.dialect, e);
     else
@@ -122,7 +121,7 @@ static void job_send_stream(front_job *j, bool last)
     const bool broken = j->out.failed;
     api_out_clear(&j->out);
     if (!last && !broken) return;
-    job_account(j, api_reply_status(j->reply));
+    job_account(j, api_reply_status(j->reply), api_reply_error(j->reply));
     if (broken)
         http_reply_abort(v->x);
     else
@@ -147,10 +146,11 @@ static void job_send(front_job *j)
 static void job_fill(const front_job *j, spark_ask *a)
 {
     const spark_gate_verdict *who = &j->visit->who;
-    const spark_config *c = j->visit->f->config;
+    const uint64_t gone_ms = (spark_clock_ns() - j->began_ns) / 1000000;
+    const uint64_t left = j->limit_ms > gone_ms ? j->limit_ms - gone_ms : 1; /* it may have waited for its model */
     a->tenant = who->tenant;
     a->priority = who->priority;
-    a->deadline_ms = c->request_timeout < UINT32_MAX ? (uint32_t)c->request_timeout : UINT32_MAX;
+    a->deadline_ms = j->limit_ms == 0 ? 0 : left < UINT32_MAX ? (uint32_t)left : UINT32_MAX;
     if (who->max_context && (a->n_ctx == 0 || a->n_ctx > who->max_context)) a->n_ctx = who->max_context;
 }
 
@@ -189,7 +189,7 @@ static void job_ask(front_job *j)
 static void job_loaded(front_job *j)
 {
     front_visit *v = j->visit;
-    job_account(j, 200);
+    job_account(j, 200, NULL);
     api_print_loaded(&j->out, &j->call, j->model->config->name, unix_ns());
     front_reply(v->f, v->x, 200, "application/json", api_out_bytes(&j->out), NULL, 0);
     job_end(j);
@@ -211,6 +211,15 @@ static void job_unavailable(front_job *j, const char *why)
     job_refuse(j, &e);
 }
 
+/* Its time is over and no engine has it. */
+static void job_expire(front_job *j)
+{
+    api_error e;
+    api_error_set(&e, 504, "deadline_exceeded", "", "the request's time passed while model '%s' was loading",
+                  j->model->config->name);
+    job_refuse(j, &e);
+}
+
 static void job_want(front_job *j)
 {
     front_model *m = j->model;
@@ -220,13 +229,31 @@ static void job_want(front_job *j)
     m->state = CONTROL_MODEL_LOADING;
 }
 
+/* How long the model stays, as its last client has it: others use it too, so for less than the operator's time it takes a right of
+ * its own. */
+static void job_keep(const front_job *j, bool may_unload)
+{
+    front_model *m = j->model;
+    const uint64_t least = may_unload ? 0 : m->config->keep_alive;
+    if (j->call.keep_alive_ms == API_KEEP_DEFAULT) return;
+    m->keep_ms = j->call.keep_alive_ms < 0 ? SPARK_FOREVER : (uint64_t)j->call.keep_alive_ms;
+    if (m->keep_ms < least) m->keep_ms = least;
+}
+
 /* Now, or once the model is loaded. */
 static void job_begin(front_job *j)
 {
     front_model *m = j->model;
     front *f = j->visit->f;
-    if (j->call.keep_alive_ms != API_KEEP_DEFAULT)
-        m->keep_ms = j->call.keep_alive_ms < 0 ? SPARK_FOREVER : (uint64_t)j->call.keep_alive_ms;
+    const bool may_unload = spark_gate_right(f->gate, j->visit->who.number, SPARK_ROUTE_ADMIN);
+    job_keep(j, may_unload);
+    if (j->call.load == API_LOAD_NO_MORE && !may_unload) {
+        api_error e;
+        api_error_set(&e, 403, "permission_denied", "keep_alive",
+                      "to unload a model takes a key with the right 'admin'; without requests it goes by itself");
+        job_refuse(j, &e);
+        return;
+    }
     if (j->call.load == API_LOAD_NO_MORE) {
         front_model_unload(f, m);
         job_loaded(j);
@@ -313,10 +340,21 @@ static bool job_find_model(front_job *j, api_error *e)
     return true;
 }
 
+/* The shorter of what the client and what the operator gives it. */
+static bool job_limit(front_job *j, api_error *e)
+{
+    const spark_config *c = j->visit->f->config;
+    uint32_t asked = 0;
+    if (!api_timeout_parse(http_request_header(j->visit->x, "x-request-timeout-ms"), &asked, e)) return false;
+    j->limit_ms = asked && (c->request_timeout == 0 || asked < c->request_timeout) ? asked : c->request_timeout;
+    return true;
+}
+
 static bool job_prepare(front_job *j, api_error *e)
 {
     front_visit *v = j->visit;
     spark_err err = {0};
+    if (!job_limit(j, e)) return false;
     if (!api_call_parse(&j->call, v->match.route, http_request_body(v->x), http_request_header(v->x, "content-type"),
                         j->arena, e))
         return false;
@@ -418,6 +456,7 @@ void front_job_event(front_choice *c, const spark_wire_frame *frame)
             break;
         }
         api_error_from(&e, &failed.err, failed.retry_ms);
+        api_error_advise(&e, &j->call);
         api_reply_failed(j->reply, c->index, &e, &j->out);
         break;
     default: return;
@@ -438,17 +477,16 @@ void front_job_lost(front_choice *c)
 
 void front_job_gone(front_job *j)
 {
-    job_account(j, FRONT_CLIENT_GONE);
+    job_account(j, FRONT_CLIENT_GONE, NULL);
     job_free(j);
 }
 
 void front_job_room(front_job *j) { job_grant(j); }
 
 /* The engine ends what takes too long. One that does not even do that is not waited for. */
-static bool job_is_late(const front_job *j, uint64_t now)
+static bool job_is_late(const front_job *j, uint64_t now, uint64_t grace_ms)
 {
-    const uint64_t most = j->visit->f->config->request_timeout;
-    return most && (now - j->began_ns) / 1000000 > most + FRONT_GRACE_MS;
+    return j->limit_ms && (now - j->began_ns) / 1000000 >= j->limit_ms + grace_ms;
 }
 
 static void job_give_up(front_job *j)
@@ -466,11 +504,13 @@ void front_jobs_tick(front *f)
     for (front_job *j = f->jobs, *next; j; j = next) {
         next = j->next;
         if (j->waits) {
-            if (job_is_late(j, now) || now - j->began_ns > (uint64_t)FRONT_LOAD_MS * 1000000)
+            if (job_is_late(j, now, 0))
+                job_expire(j);
+            else if (now - j->began_ns > (uint64_t)FRONT_LOAD_MS * 1000000)
                 job_unavailable(j, "it did not load in time");
             continue;
         }
-        if (job_is_late(j, now)) {
+        if (job_is_late(j, now, FRONT_GRACE_MS)) {
             job_give_up(j);
             continue;
         }

@@ -38,16 +38,49 @@ void front_metrics_refused(front *f, const char *reason)
     spark_metrics_add(f->metrics, SPARK_METRIC_REFUSED, spark_metrics_refusal(reason), 0, 1);
 }
 
-void front_metrics_request(front *f, const front_job *j, int status)
+void front_metrics_refused_by(front *f, const api_error *e)
+{
+    static const struct {
+        const char *code, *reason;
+    } by[] = {{"invalid_api_key", "key"},
+              {"model_not_allowed", "scope"},
+              {"permission_denied", "scope"},
+              {"host_not_allowed", "host"},
+              {"origin_not_allowed", "origin"},
+              {"invalid_json", "malformed"},
+              {"invalid_type", "malformed"},
+              {"invalid_value", "malformed"},
+              {"missing_required_parameter", "malformed"},
+              {"unsupported_media_type", "malformed"},
+              {"unknown_parameter", "unsupported"},
+              {"unsupported_parameter", "unsupported"},
+              {"unsupported", "unsupported"},
+              {"limit_exceeded", "too_large"},
+              {"context_length_exceeded", "context"},
+              {"model_not_found", "model"},
+              {"rate_limit_exceeded", "queue"},
+              {"deadline_cannot_be_met", "deadline"},
+              {"out_of_memory", "memory"},
+              {"overloaded", "memory"},
+              {"shutting_down", "draining"},
+              {"not_ready", "loading"},
+              {"model_unavailable", "loading"},
+              {"engine_lost", "broken"},
+              {"engine_failed", "broken"}};
+    for (size_t i = 0; i < SPARK_COUNT(by); i++)
+        if (e->code && strcmp(e->code, by[i].code) == 0) front_metrics_refused(f, by[i].reason);
+}
+
+void front_metrics_request(front *f, const front_job *j, int status, const api_error *e)
 {
     const uint32_t slot = metrics_slot(f, j->model);
-    const api_error *e = j->reply ? api_reply_error(j->reply) : NULL;
     const uint32_t how = status == FRONT_CLIENT_GONE ? SPARK_FINISHED_CANCELLED
                          : e                         ? SPARK_FINISHED_FAILED
                          : j->ended_by_length        ? SPARK_FINISHED_LENGTH
                                                      : SPARK_FINISHED_STOP;
     uint64_t prompt = 0, cached = 0, drawn = 0;
     front_metrics_answer(f, j->visit->match.route, status);
+    if (e) front_metrics_refused_by(f, e);
     if (!j->model || !j->reply) return;
     api_reply_counts(j->reply, &prompt, &cached, &drawn);
     spark_metrics_add(f->metrics, SPARK_METRIC_REQUESTS, slot, how, 1);

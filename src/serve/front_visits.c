@@ -156,9 +156,13 @@ static bool visit_admit(front *f, http_exchange *x, const api_route *r, bool ope
 
 static void reply_preflight(front *f, http_exchange *x)
 {
-    static const http_field fields[] = {{"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
-                                        {"Access-Control-Allow-Headers", "Authorization, Content-Type, X-Api-Key"},
-                                        {"Access-Control-Max-Age", "600"}};
+    char names[FRONT_ALLOW_MAX] = "";
+    size_t n = 0;
+    for (size_t i = 0; i < api_n_headers && n < sizeof names; i++)
+        n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", i ? ", " : "", api_headers[i].name);
+    const http_field fields[] = {{"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
+                                 {"Access-Control-Allow-Headers", names},
+                                 {"Access-Control-Max-Age", "600"}};
     front_reply(f, x, 204, NULL, (spark_bytes){0}, fields, SPARK_COUNT(fields));
 }
 
@@ -170,6 +174,7 @@ static void visit_on_head(void *ctx, http_exchange *x)
     const bool open_door = bits & CONTROL_LISTEN_OPEN;
     const api_match m = api_route_find(http_request_method_text(x), http_request_path(x));
     if (open_door && !(bits & CONTROL_LISTEN_UNIX) && door_is_fooled(f, x, &e)) {
+        front_metrics_refused_by(f, &e);
         front_reply_error(f, x, m.dialect, &e);
         return;
     }
@@ -197,6 +202,7 @@ static void visit_on_head(void *ctx, http_exchange *x)
         else
             api_error_set(&e, 503, v ? "shutting_down" : "overloaded", "",
                           v ? "the server is shutting down" : "out of memory");
+        if (m.route) front_metrics_refused_by(f, &e);
         if (who.number) spark_gate_done(f->gate, who.number);
         free(v);
         front_metrics_answer(f, m.route, e.status);

@@ -351,6 +351,12 @@ void spark_gate_check(spark_gate *g, const spark_gate_ask *a, spark_gate_time no
     gate_say(out, 200, "", "none", 0, "");
 }
 
+bool spark_gate_right(const spark_gate *g, uint64_t number, spark_route_class right)
+{
+    const spark_key *k = g->keys ? spark_keys_by_number(g->keys, number) : NULL;
+    return number == 0 || (k && spark_key_allows_route(k, right));
+}
+
 bool spark_gate_model(const spark_gate *g, const char *model, spark_gate_time now, spark_gate_verdict *v)
 {
     const spark_key *k = g->keys ? spark_keys_by_number(g->keys, v->number) : NULL;

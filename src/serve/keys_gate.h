@@ -63,6 +63,9 @@ bool spark_gate_model(const spark_gate *g, const char *model, spark_gate_time no
 void spark_gate_charge(spark_gate *g, uint64_t number, int64_t tokens, spark_gate_time now);
 void spark_gate_done(spark_gate *g, uint64_t number);
 
+/* Whether the key of that number has a right of its own (METRICS, ADMIN); 0, where no key was asked, has them all. */
+bool spark_gate_right(const spark_gate *g, uint64_t number, spark_route_class right);
+
 uint32_t spark_gate_locked(const spark_gate *g, spark_gate_time now); /* ids, pairs and addresses that are locked out */
 
 #endif

@@ -122,6 +122,24 @@ static void test_a_key_uses_its_models_only(void **state)
     drop(&f);
 }
 
+static void test_a_right_of_its_own_is_had_by_keys_that_have_it_and_where_none_is_asked(void **state)
+{
+    (void)state;
+    spark_key_wish w = plain();
+    fixture f = with(&w);
+    assert_int_equal(come(&f, f.key, "unix"), 200);
+    assert_false(spark_gate_right(f.gate, f.v.number, SPARK_ROUTE_ADMIN));
+    assert_false(spark_gate_right(f.gate, f.v.number + 1, SPARK_ROUTE_ADMIN)); /* no such key */
+    assert_true(spark_gate_right(f.gate, 0, SPARK_ROUTE_ADMIN));
+    drop(&f);
+    w.routes |= 1u << SPARK_ROUTE_ADMIN;
+    f = with(&w);
+    assert_int_equal(come(&f, f.key, "unix"), 200);
+    assert_true(spark_gate_right(f.gate, f.v.number, SPARK_ROUTE_ADMIN));
+    assert_false(spark_gate_right(f.gate, f.v.number, SPARK_ROUTE_METRICS));
+    drop(&f);
+}
+
 static void test_a_key_ends_at_its_second(void **state)
 {
     (void)state;
@@ -356,6 +374,7 @@ int main(void)
         cmocka_unit_test(test_without_keys_or_with_none_presented_nobody_comes_in),
         cmocka_unit_test(test_each_route_class_needs_its_scope),
         cmocka_unit_test(test_a_key_uses_its_models_only),
+        cmocka_unit_test(test_a_right_of_its_own_is_had_by_keys_that_have_it_and_where_none_is_asked),
         cmocka_unit_test(test_a_key_ends_at_its_second),
         cmocka_unit_test(test_requests_are_counted_by_the_minute),
         cmocka_unit_test(test_tokens_make_debts_that_time_pays),

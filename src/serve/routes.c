@@ -8,6 +8,41 @@
 #define EMBEDDINGS  "embeddings are not supported yet; they come with encoder models"
 #define RERANKING   "reranking is not supported yet; it comes with encoder models"
 
+const api_header api_headers[] = {
+    {"Authorization", true, "`Bearer KEY`"},
+    {"X-Api-Key", true, "the key, where there is no `Authorization`"},
+    {"Content-Type", true, "see the rules"},
+    {API_TIMEOUT_HEADER, true,
+     "routes that ask a model: milliseconds for the whole request, 1 to 4294967295. The shorter of this and the "
+     "operator's `request_timeout` counts. What would begin too late is 503 `deadline_cannot_be_met` at once; what is "
+     "not done by then ends with 504 `deadline_exceeded`"},
+    {"X-Stainless-Arch, X-Stainless-Helper-Method, X-Stainless-Lang, X-Stainless-OS, X-Stainless-Package-Version, "
+     "X-Stainless-Retry-Count, X-Stainless-Runtime, X-Stainless-Runtime-Version, X-Stainless-Timeout",
+     false, "sent by OpenAI's clients. Their timeout is their own patience: who has none left goes, and is cancelled"},
+    {"OpenAI-Organization, OpenAI-Project, OpenAI-Beta", false, "tenants are told apart by their keys"},
+};
+const size_t api_n_headers = SPARK_COUNT(api_headers);
+
+bool api_timeout_parse(spark_bytes header, uint32_t *ms, api_error *e)
+{
+    uint64_t n = 0;
+    bool ok = header.len >= 1 && header.len <= 10 && header.ptr[0] != '0';
+    *ms = 0;
+    if (!header.ptr) return true;
+    for (size_t i = 0; ok && i < header.len; i++) {
+        ok = header.ptr[i] >= '0' && header.ptr[i] <= '9';
+        n = n * 10 + (uint64_t)(header.ptr[i] - '0');
+    }
+    if (ok && n <= UINT32_MAX) {
+        *ms = (uint32_t)n;
+        return true;
+    }
+    api_error_set(e, 400, "invalid_value", API_TIMEOUT_HEADER,
+                  "the header " API_TIMEOUT_HEADER " is '%.*s': whole milliseconds are expected, 1 to 4294967295",
+                  (int)(header.len < 80 ? header.len : 80), (const char *)header.ptr);
+    return false;
+}
+
 const api_route api_routes[] = {
     {"GET", "/", API_OPEN, API_ROOT, API_PLAIN, "the page with `--page`, else the text " API_ROOT_TEXT},
     {"GET", "/health", API_OPEN, API_HEALTH, API_LLAMA, "200 when every model is ready, else 503"},

@@ -210,7 +210,8 @@ class Doors(Folder):
             status, headers, _ = s.ask('OPTIONS', '/v1/chat/completions', headers={'Origin': 'https://app.example', 'Access-Control-Request-Method': 'POST'})
             self.assertEqual(status, 204)
             self.assertEqual(headers['Access-Control-Allow-Origin'], 'https://app.example')
-            self.assertIn('Authorization', headers['Access-Control-Allow-Headers'])
+            for name in ('Authorization', 'X-Request-Timeout-Ms', 'X-Stainless-Retry-Count'): # the last one: OpenAI's client in a page
+                self.assertIn(name, headers['Access-Control-Allow-Headers'])
             status, headers, _ = s.ask('GET', '/v1/models', headers={'Origin': 'https://app.example'})
             self.assertEqual((status, headers['Access-Control-Allow-Origin']), (200, 'https://app.example'))
             status, headers, _ = s.ask('GET', '/health', headers={})
@@ -283,6 +284,24 @@ class Many(Folder):
                     self.leave(s, how, stream)
                     s.wait_metric(0, 'spark_requests_running', model='demo', seconds=5)
                     s.wait_metric(0, 'spark_kv_pages', model='demo', state='used', seconds=5)
+
+    def test_a_request_ends_with_the_time_its_client_gave_it(self):
+        with Server('--parallel', '1') as s:
+            ask = {'model': 'demo', 'prompt': 'Once upon a time', 'max_tokens': 450, 'ignore_eos': True}
+            times = {'X-Request-Timeout-Ms': '60000'}
+            status, _, whole = s.ask('POST', '/v1/completions', ask, headers=times)
+            self.assertEqual(status, 200)
+            status, _, data = s.ask('POST', '/v1/completions', ask, headers={'X-Request-Timeout-Ms': '1'})
+            self.assertIn((status, json.loads(data)['error']['code']), [(504, 'deadline_exceeded'), (503, 'deadline_cannot_be_met')])
+            self.assertEqual(s.ask('POST', '/v1/completions', ask, headers={'X-Request-Timeout-Ms': 'soon'})[0], 400)
+            s.wait_metric(0, 'spark_requests_running', model='demo', seconds=5)
+            s.wait_metric(0, 'spark_kv_pages', model='demo', state='used', seconds=5)
+
+    def test_a_model_that_cannot_chat_says_what_can_be_done(self):
+        with Server() as s:
+            status, data = s.post('/v1/chat/completions', {'model': 'demo', 'messages': [{'role': 'user', 'content': 'Hello'}]})
+            self.assertEqual((status, data['error']['code']), (400, 'unsupported'))
+            self.assertRegex(data['error']['message'], 'no chat template; /v1/completions')
 
     def test_a_request_reaches_its_engine_soon_after_its_last_byte(self):
         with Server() as s:

@@ -1,0 +1,257 @@
+/* front_test.c - what the front promises its clients, beside an engine that this test plays: time, rights, bounds. */
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "serve/ask.h"
+#include "serve/front_rig.h"
+#include "serve/keys_file.h"
+
+static const char on_use[] = "log_level = error\nlisten = unix:/x\n[model m]\nload = use\n";
+
+static int ask_with(const rig *r, const char *headers, const char *body)
+{
+    const int fd = dial(r);
+    post_with(fd, "/v1/completions", headers, body);
+    return fd;
+}
+
+/* The next ASK, its stream and its deadline. */
+static uint32_t take_deadline(rig *r, uint64_t *stream)
+{
+    spark_wire_frame f;
+    spark_arena *a = NULL;
+    spark_ask asked;
+    do assert_true(take(r, &f, WAIT_MS));
+    while (f.type != SPARK_WIRE_ASK);
+    *stream = f.stream;
+    assert_ok(spark_arena_create(&a, BODY_MAX, NULL));
+    assert_ok(spark_ask_decode(&asked, f.payload, a, NULL));
+    const uint32_t ms = asked.deadline_ms;
+    spark_arena_destroy(&a);
+    return ms;
+}
+
+/* ---- The time of a request ---- */
+
+static void check_deadline(rig *r, const char *header, uint32_t least, uint32_t most)
+{
+    uint64_t s = 0;
+    const int c = ask_with(r, header, one);
+    const uint32_t ms = take_deadline(r, &s);
+    if (ms < least || ms > most) fail_msg("'%s': %u ms, not %u to %u", header, ms, least, most);
+    say_finished(r, s);
+    assert_said(hear_client(c, "choices", WAIT_MS), "200 OK");
+    close(c);
+}
+
+static void test_a_request_has_the_shorter_of_its_clients_and_the_operators_time(void **state)
+{
+    (void)state;
+    rig r;
+    start_served(&r, settings);
+    check_deadline(&r, "", 0, 0);
+    check_deadline(&r, "X-Request-Timeout-Ms: 60000\r\n", 50000, 60000);
+    check_deadline(&r, "x-request-timeout-ms: 4294967295\r\n", UINT32_MAX - 10000, UINT32_MAX);
+    stop(&r);
+    start_served(&r, "log_level = error\nlisten = unix:/x\nrequest_timeout = 40s\n[model m]\n");
+    check_deadline(&r, "", 30000, 40000);
+    check_deadline(&r, "X-Request-Timeout-Ms: 20000\r\n", 10000, 20000);
+    check_deadline(&r, "X-Request-Timeout-Ms: 60000\r\n", 30000, 40000);
+    stop(&r);
+}
+
+static void test_a_time_that_is_none_is_refused_by_name(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"0", "", "-1", "+5", "5s", "1.5", "1e3", "0x10", "05", "4294967296", "99999999999999999999", "5, 6"};
+    rig r;
+    spark_wire_frame f;
+    start_served(&r, settings);
+    for (size_t i = 0; i < SPARK_COUNT(bad); i++) {
+        char header[80];
+        snprintf(header, sizeof header, "X-Request-Timeout-Ms: %s\r\n", bad[i]);
+        const int c = ask_with(&r, header, one);
+        const char *text = hear_client(c, "\"code\"", WAIT_MS);
+        assert_said(text, "HTTP/1.1 400");
+        assert_said(text, "\"param\":\"X-Request-Timeout-Ms\"");
+        close(c);
+    }
+    assert_false(take(&r, &f, 0));
+    stop(&r);
+}
+
+static void test_a_client_is_not_left_to_a_silent_engine_beyond_its_own_time(void **state)
+{
+    (void)state;
+    rig r;
+    uint64_t s = 0;
+    start_served(&r, settings);
+    const int c = ask_with(&r, "X-Request-Timeout-Ms: 200\r\n", one);
+    (void)take_deadline(&r, &s);
+    assert_said(hear_client(c, "deadline_exceeded", WAIT_MS), "HTTP/1.1 504");
+    close(c);
+    stop(&r);
+}
+
+static void test_a_wait_for_a_model_counts_and_ends_in_time(void **state)
+{
+    (void)state;
+    rig r;
+    uint64_t s = 0;
+    start(&r, on_use);
+    const uint64_t began = spark_clock_ns();
+    const int hurried = ask_with(&r, "X-Request-Timeout-Ms: 300\r\n", one),
+              patient = ask_with(&r, "X-Request-Timeout-Ms: 60000\r\n", one);
+    assert_said(hear_client(hurried, "deadline_exceeded", WAIT_MS), "HTTP/1.1 504");
+    const uint64_t passed = (spark_clock_ns() - began) / 1000000;
+    assert_in_range(passed, 300, 5000);
+    tell_model(&r, CONTROL_MODEL_READY);
+    say_ready(&r, card);
+    assert_in_range(take_deadline(&r, &s), 1, 60000 - 300);
+    say_finished(&r, s);
+    assert_said(hear_client(patient, "choices", WAIT_MS), "200 OK");
+    close(hurried);
+    close(patient);
+    stop(&r);
+}
+
+/* ---- Who waits for a model ---- */
+
+static void test_bodies_of_those_who_wait_are_bounded_and_given_back_when_the_load_fails(void **state)
+{
+    (void)state;
+    enum { EACH = 20000, WAITERS = 3 };
+    static char body[EACH + 1];
+    rig r;
+    int c[WAITERS];
+    start(&r, "log_level = error\nlisten = unix:/x\nmax_body = 32K\nmax_bodies = 64K\n[model m]\nload = use\n");
+    memset(body, ' ', EACH);
+    memcpy(body, one, strlen(one));
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < WAITERS; i++) c[i] = ask(&r, body);
+        assert_true(hear(&r, CONTROL_LOAD, WAIT_MS));
+        assert_string_equal(hear_client(c[WAITERS - 1], NULL, 200), "");
+        const int more = ask(&r, body);
+        const char *text = hear_client(more, "\"code\"", WAIT_MS);
+        assert_said(text, "HTTP/1.1 503");
+        assert_said(text, "\r\nRetry-After: ");
+        assert_said(text, "overloaded");
+        close(more);
+        const int small = ask(&r, one); /* what fits is taken still */
+        assert_string_equal(hear_client(small, NULL, 200), "");
+        tell_model(&r, CONTROL_MODEL_FAILED);
+        assert_said(hear_client(small, "model_unavailable", WAIT_MS), "because");
+        for (int i = 0; i < WAITERS; i++) {
+            text = hear_client(c[i], "model_unavailable", WAIT_MS);
+            assert_said(text, "HTTP/1.1 503");
+            assert_said(text, "\r\nRetry-After: ");
+            close(c[i]);
+        }
+        close(small);
+    }
+    stop(&r);
+}
+
+/* ---- Rights ---- */
+
+static void new_key(const char *path, uint32_t rights, char text[SPARK_KEY_TEXT + 1])
+{
+    spark_key_wish w;
+    spark_key_wish_defaults(&w);
+    w.routes |= rights;
+    assert_ok(spark_key_new(path, &w, 1, text, NULL));
+}
+
+static int generate_as(const rig *r, const char *key, const char *body)
+{
+    char header[160];
+    const int fd = dial(r);
+    snprintf(header, sizeof header, "Authorization: Bearer %s\r\n", key);
+    post_with(fd, "/api/generate", header, body);
+    return fd;
+}
+
+static void served_as(rig *r, const char *key, const char *body)
+{
+    const int c = generate_as(r, key, body);
+    say_finished(r, take_ask(r));
+    assert_said(hear_client(c, "done", WAIT_MS), "200 OK");
+    close(c);
+}
+
+static void test_a_model_is_unloaded_by_those_who_may(void **state)
+{
+    (void)state;
+    static const char unload[] = "{\"model\":\"m\",\"keep_alive\":0}",
+                      last[] = "{\"model\":\"m\",\"prompt\":\"x\",\"stream\":false,\"keep_alive\":0}";
+    char path[64], lock[80], user[SPARK_KEY_TEXT + 1], admin[SPARK_KEY_TEXT + 1];
+    rig r;
+    snprintf(path, sizeof path, "/tmp/spark-front-keys-%d", (int)getpid());
+    snprintf(lock, sizeof lock, "%s.lock", path);
+    new_key(path, 0, user);
+    new_key(path, 1u << SPARK_ROUTE_ADMIN, admin);
+    start_keyed(&r, on_use, open(path, O_RDONLY | O_CLOEXEC));
+    unlink(path);
+    unlink(lock);
+    tell_model(&r, CONTROL_MODEL_READY);
+    say_ready(&r, card);
+    assert_true(hear(&r, CONTROL_SWITCHED, WAIT_MS));
+    int c = generate_as(&r, user, unload);
+    const char *text = hear_client(c, "\"error\"", WAIT_MS);
+    assert_said(text, "HTTP/1.1 403");
+    assert_said(text, "'admin'");
+    close(c);
+    served_as(&r, user, last); /* answered, and the model stays for the others */
+    assert_false(hear(&r, CONTROL_UNLOAD, 600));
+    served_as(&r, admin, last);
+    assert_true(hear(&r, CONTROL_UNLOAD, WAIT_MS));
+    c = generate_as(&r, admin, unload);
+    assert_said(hear_client(c, "unload", WAIT_MS), "200 OK");
+    close(c);
+    stop(&r);
+}
+
+static void test_what_is_refused_is_counted_by_its_reason(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *body, *reason;
+    } rows[] = {{"{\"model\":\"none\",\"prompt\":\"x\"}", "model"},
+                {"{\"model\":\"m\",\"prompt\":\"x\",\"temprature\":1}", "unsupported"},
+                {"{\"model\":", "malformed"}};
+    rig r;
+    start_served(&r, settings);
+    for (size_t i = 0; i < SPARK_COUNT(rows); i++) {
+        char name[64];
+        snprintf(name, sizeof name, "spark_refused_total{reason=\"%s\"}", rows[i].reason);
+        assert_true(metric(&r, name) == 0);
+        const int c = ask(&r, rows[i].body);
+        assert_said(hear_client(c, "\"code\"", WAIT_MS), "HTTP/1.1 4");
+        close(c);
+        assert_true(metric(&r, name) == 1);
+    }
+    const int c = ask(&r, one);
+    uint8_t out[SPARK_FAILED_BYTES];
+    spark_failed_message full = {.retry_ms = 1500};
+    spark_err_set(&full.err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "the queue is full");
+    const size_t len = spark_put_failed(out, &full);
+    say(&r, SPARK_WIRE_FAILED, take_ask(&r), out, len);
+    assert_said(hear_client(c, "\"code\"", WAIT_MS), "HTTP/1.1 429");
+    assert_true(metric(&r, "spark_refused_total{reason=\"queue\"}") == 1);
+    close(c);
+    stop(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_request_has_the_shorter_of_its_clients_and_the_operators_time),
+        cmocka_unit_test(test_a_time_that_is_none_is_refused_by_name),
+        cmocka_unit_test(test_a_client_is_not_left_to_a_silent_engine_beyond_its_own_time),
+        cmocka_unit_test(test_a_wait_for_a_model_counts_and_ends_in_time),
+        cmocka_unit_test(test_bodies_of_those_who_wait_are_bounded_and_given_back_when_the_load_fails),
+        cmocka_unit_test(test_a_model_is_unloaded_by_those_who_may),
+        cmocka_unit_test(test_what_is_refused_is_counted_by_its_reason),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
