@@ -365,16 +365,25 @@ static void pass_give(spark_engine *e, engine_request *r, uint32_t n)
 
 static bool pass_may_ask(const engine_request *r) { return !r->held && !r->asked; }
 
-/* Whether a stream is waited for: without a target of its own, one that has just begun gives way, so that many who come at
- * once see their first tokens soon. */
-static bool pass_is_settled(const spark_engine *e, const engine_request *r)
+/* How much prompts may slow down the streams of a pass. */
+typedef enum pass_bound {
+    PASS_FREE,   /* none decodes, or there is no target */
+    PASS_YIELDS, /* those that decode have just begun: they give way to short prompts, so that many who come at once see
+                  * their first tokens soon, but never to long ones */
+    PASS_BOUND
+} pass_bound;
+
+static pass_bound pass_bound_of(const spark_engine *e, const engine_request *r)
 {
-    if (!engine_decodes(r)) return false;
-    return e->options.itl_target_us != SPARK_ITL_AUTO || engine_now(e) - r->first_ns >= ENGINE_SETTLED_NS;
+    if (!engine_decodes(r) || e->options.itl_target_us == 0) return PASS_FREE;
+    const bool settled = e->options.itl_target_us != SPARK_ITL_AUTO || engine_now(e) - r->first_ns >= ENGINE_SETTLED_NS;
+    return settled ? PASS_BOUND : PASS_YIELDS;
 }
 
-/* A row for everyone who needs just one, by rank. *bound: prompts must not slow them down beyond the target. */
-static void pass_give_decode(spark_engine *e, engine_mix *m, bool *bound)
+static bool pass_is_long(const engine_request *r) { return r->n - r->n_known * SPARK_KV_BLOCK > ENGINE_SHORT_PROMPT; }
+
+/* A row for everyone who needs just one, by rank. *bound: the closest of theirs. */
+static void pass_give_decode(spark_engine *e, engine_mix *m, pass_bound *bound)
 {
     for (uint32_t i = 0; i < e->n_running; i++) {
         engine_request *r = &e->requests[e->running[i]];
@@ -383,7 +392,7 @@ static void pass_give_decode(spark_engine *e, engine_mix *m, bool *bound)
         pass_give(e, r, 1);
         m->n_decode += r->n_rows;
         m->decode_depth += r->n_rows ? r->n : 0;
-        *bound |= pass_is_settled(e, r);
+        if (pass_bound_of(e, r) > *bound) *bound = pass_bound_of(e, r);
         if (e->n_running != before) i = UINT32_MAX; /* who gave pages has left the list: once more from its beginning */
     }
 }
@@ -399,15 +408,15 @@ static engine_request *pass_next_prompt(const spark_engine *e)
 }
 
 /* The rest of the pass: prompts in fair order, as many rows as the time allows. */
-static void pass_give_prompts(spark_engine *e, engine_mix *m, bool bound)
+static void pass_give_prompts(spark_engine *e, engine_mix *m, pass_bound bound)
 {
-    const bool timed = bound && e->options.itl_target_us != 0;
     for (;;) {
         engine_request *r = pass_next_prompt(e);
         uint32_t room = e->options.n_batch - m->n_decode - m->n_prompt;
         if (!r || room == 0) return;
         spark__cache_adopt(e, r);
         const uint32_t length = spark_kv_length(e->kv, r->seq), left = r->n - length;
+        const bool timed = bound == PASS_BOUND || (bound == PASS_YIELDS && pass_is_long(r));
         const uint32_t fit = timed ? spark__cost_rows(&e->cost, m, length,
                                                       spark__cost_target(&e->cost, m, e->options.itl_target_us))
                                    : room;
@@ -423,12 +432,21 @@ static void pass_give_prompts(spark_engine *e, engine_mix *m, bool bound)
 static engine_mix pass_give_all(spark_engine *e)
 {
     engine_mix m = {0};
-    bool bound = false;
+    pass_bound bound = PASS_FREE;
     e->n_order = 0;
     for (uint32_t i = 0; i < e->n_running; i++) e->requests[e->running[i]].asked = false;
     pass_give_decode(e, &m, &bound);
     pass_give_prompts(e, &m, bound);
     return m;
+}
+
+/* What the target is a share of moves with noise too, so only one of the operator's is judged. */
+static void pass_learn(spark_engine *e, const engine_mix *m, uint64_t ns)
+{
+    const uint32_t target = e->options.itl_target_us;
+    spark__cost_learn(&e->cost, m, ns);
+    if (target != 0 && target != SPARK_ITL_AUTO && m->n_decode && m->n_prompt)
+        spark__cost_judge(&e->cost, spark__cost_target(&e->cost, m, target), ns);
 }
 
 static void pass_announce(spark_engine *e, engine_request *r)
@@ -554,7 +572,7 @@ bool spark_engine_step(spark_engine *e)
         e->stats.n_rows += n;
         spark__draw_all(e);
         const uint64_t ns = engine_now(e) - start;
-        if (clean) spark__cost_learn(&e->cost, &mix, ns);
+        if (clean) pass_learn(e, &mix, ns);
         e->stats.n_passes++;
         e->stats.pass_ns += ns;
     }

@@ -38,11 +38,11 @@ typedef struct spark_engine_options {
     uint32_t n_pages;
     uint32_t waiting_tokens; /* prompt tokens that all waiting requests may hold together */
     uint32_t n_batch;        /* rows of one pass at most; at least n_running */
-    /* A step with decoding requests in it takes no more prompt than fits this time, but 8 rows, so that a prompt never stands
+    /* A step with decoding requests in it takes no more prompt than fits this time, but 4 rows, so that a prompt never stands
      * still; 0 = n_batch rows. Without decoding requests it takes n_batch rows. */
     uint32_t
-        itl_target_us; /* SPARK_ITL_AUTO: half as much again as the decoding requests take alone, once one of them has
-                              * decoded for a second */
+        itl_target_us; /* SPARK_ITL_AUTO: half as much again as the decoding requests take alone; while none of them has
+                              * decoded for a second they give way to prompts of up to 256 tokens */
     spark_kv_type kv_type;
     bool prefix_cache;
 } spark_engine_options;

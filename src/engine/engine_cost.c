@@ -7,14 +7,21 @@
 #include "engine/engine_internal.h"
 
 #define COST_STEP 0.4 /* share of an error that is corrected at once */
-/* A pass that took longer than this many times the prediction was disturbed: it counts no more than that. */
-#define COST_OUTLIER 2.0
-/* Aimed at, of the target: the scatter of passes should stay below it. */
-#define COST_AIM 0.95
-/* SPARK_ITL_AUTO: streams are slowed by prompts to this many times what they take alone. */
-#define COST_AUTO 1.5
+/* A pass that took longer than the prediction by more than this share of it was disturbed: it counts no more than that. */
+#define COST_OUTLIER 1.0
+/* Aimed at, of the target, as the scatter of passes should stay below it: at first; at least; how much lower after a pass
+ * that took more than COST_LATE of the target, and how much higher after any other. So one pass in a hundred is late, as far
+ * as aiming lower helps. */
+#define COST_AIM        0.95
+#define COST_AIM_LEAST  0.7
+#define COST_LATE       1.1
+#define COST_AIM_LOWER  0.02
+#define COST_AIM_HIGHER (COST_AIM_LOWER / 99)
+/* SPARK_ITL_AUTO: streams are slowed by prompts to this many times what they take alone. Below the half more that is
+ * promised: a row at a great depth costs more than the average that is learned. */
+#define COST_AUTO 1.4
 
-enum { COST_TILE = 8 /* rows of a prompt that kernels take at once: fewer cost the same */ };
+enum { COST_TILE = 4 /* rows of a prompt are given in so many: kernels take them together */ };
 
 static void cost_parts(const engine_mix *m, double part[COST_N])
 {
@@ -35,7 +42,7 @@ double spark__cost_of(const engine_cost *c, const engine_mix *m)
 
 uint32_t spark__cost_rows(const engine_cost *c, const engine_mix *m, uint32_t depth, double target_ns)
 {
-    const double room = COST_AIM * target_ns - spark__cost_of(c, m);
+    const double aim = COST_AIM - c->below_aim, room = aim * target_ns - spark__cost_of(c, m);
     const double row = c->ns[COST_PROMPT] + c->ns[COST_PROMPT_DEPTH] * depth / 1024;
     if (!c->prompt_seen || room <= 0 || row <= 0)
         return m->n_prompt == 0 ? COST_TILE : 0; /* a prompt never stands still */
@@ -49,6 +56,13 @@ double spark__cost_target(const engine_cost *c, const engine_mix *m, uint32_t ta
     if (target_us != SPARK_ITL_AUTO) return target_us * 1e3;
     const engine_mix alone = {.n_decode = m->n_decode, .decode_depth = m->decode_depth};
     return COST_AUTO * spark__cost_of(c, &alone);
+}
+
+void spark__cost_judge(engine_cost *c, double target_ns, uint64_t ns)
+{
+    c->below_aim += (double)ns > COST_LATE * target_ns ? COST_AIM_LOWER : -COST_AIM_HIGHER;
+    if (c->below_aim < 0) c->below_aim = 0;
+    if (c->below_aim > COST_AIM - COST_AIM_LEAST) c->below_aim = COST_AIM - COST_AIM_LEAST;
 }
 
 /* The first pass of a kind: all that is not explained belongs to its rows. */

@@ -114,7 +114,8 @@ enum { COST_PASS, COST_DECODE, COST_DECODE_DEPTH, COST_PROMPT, COST_PROMPT_DEPTH
 typedef struct engine_cost {
     double ns[COST_N]; /* of a pass, a row, a row at depth 1024 */
     bool decode_seen, prompt_seen;
-    double run_ns; /* how long a request keeps its seat, on average; 0 = unknown */
+    double below_aim; /* how much lower than at first passes aim at a target, of it */
+    double run_ns;    /* how long a request keeps its seat, on average; 0 = unknown */
 } engine_cost;
 
 /* Byte offsets in the region of an engine. */
@@ -215,7 +216,10 @@ void spark__cache_leave(spark_engine *e, const engine_request *r);
 /* Frees the page that was used longest ago; false: there is none. */
 bool spark__cache_evict(spark_engine *e);
 
-enum { ENGINE_SETTLED_NS = 1000000000 }; /* a stream that has decoded for so long is settled */
+enum {
+    ENGINE_SETTLED_NS = 1000000000, /* a stream that has decoded for so long is settled */
+    ENGINE_SHORT_PROMPT = 256       /* rows that it must compute, at most */
+};
 
 /* ---- engine_cost.c: how long a pass takes ---- */
 double spark__cost_of(const engine_cost *c, const engine_mix *m);
@@ -224,6 +228,8 @@ double spark__cost_target(const engine_cost *c, const engine_mix *m, uint32_t ta
 /* Rows of a prompt at this depth that may join the mix within the target. */
 uint32_t spark__cost_rows(const engine_cost *c, const engine_mix *m, uint32_t depth, double target_ns);
 void spark__cost_learn(engine_cost *c, const engine_mix *m, uint64_t ns);
+/* A pass with a prompt in it that had this target took so long: whether to aim lower or higher. */
+void spark__cost_judge(engine_cost *c, double target_ns, uint64_t ns);
 void spark__cost_learn_run(engine_cost *c, uint64_t ns);
 
 /* ---- engine_draw.c: from logits to events ---- */
