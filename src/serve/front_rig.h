@@ -83,8 +83,7 @@ SPARK_UNUSED static void listen_at(rig *r, uint32_t bits)
     unlink(r->address.sun_path);
     assert_int_equal(bind(fd, (struct sockaddr *)&r->address, sizeof r->address), 0);
     assert_int_equal(listen(fd, 128), 0);
-    tell(r, &(control_message){
-                .kind = CONTROL_LISTEN, .arg = CONTROL_LISTEN_UNIX | bits, .fds = {fd}, .n_fds = 1});
+    tell(r, &(control_message){.kind = CONTROL_LISTEN, .arg = CONTROL_LISTEN_UNIX | bits, .fds = {fd}, .n_fds = 1});
     close(fd);
 }
 

@@ -63,7 +63,8 @@ static void test_a_request_has_the_shorter_of_its_clients_and_the_operators_time
 static void test_a_time_that_is_none_is_refused_by_name(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"0", "", "-1", "+5", "5s", "1.5", "1e3", "0x10", "05", "4294967296", "99999999999999999999", "5, 6"};
+    static const char *const bad[] = {
+        "0", "", "-1", "+5", "5s", "1.5", "1e3", "0x10", "05", "4294967296", "99999999999999999999", "5, 6"};
     rig r;
     spark_wire_frame f;
     start_served(&r, settings);
