@@ -1,7 +1,9 @@
 /* base_test.c - the promises of the base room: cursor, sizes, arena, map, UTF-8, pool. */
+#include <sched.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/arena.h"
 #include "base/checked.h"
@@ -234,6 +236,46 @@ static void test_pool_barriers_order_every_step(void **state)
     }
 }
 
+static void pool_many_barriers(void *arg, unsigned thread, unsigned n)
+{
+    (void)thread, (void)n;
+    for (unsigned i = 0; i < 8000; i++) spark_pool_barrier(arg);
+}
+
+static void pool_pin(void *arg, unsigned thread, unsigned n)
+{
+    (void)thread, (void)n;
+    assert_int_equal(sched_setaffinity(0, sizeof(cpu_set_t), arg), 0);
+}
+
+static double pool_cpu_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Other processes bring this about: what a thread waits for then needs the CPU on which it spins. */
+static void test_pool_threads_that_share_a_cpu_do_not_spin_against_each_other(void **state)
+{
+    (void)state;
+    cpu_set_t all, one;
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    int first = 0;
+    while (!CPU_ISSET(first, &all)) first++;
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    spark_pool *pool = NULL;
+    assert_ok(spark_pool_create(&pool, 2, NULL)); /* at a time when there seem to be two CPUs (if there are) */
+    spark_pool_run(pool, pool_pin, &one);
+    const double before = pool_cpu_seconds();
+    spark_pool_run(pool, pool_many_barriers, pool);
+    const double seconds = pool_cpu_seconds() - before;
+    sched_setaffinity(0, sizeof all, &all);
+    spark_pool_destroy(&pool);
+    if (seconds > 0.5) fail_msg("8000 barriers took %.2f s of CPU", seconds); /* 0.05; spun to the end 2 to 8 s */
+}
+
 static void test_share_covers_every_item_once(void **state)
 {
     (void)state;
@@ -276,6 +318,7 @@ int main(void)
         cmocka_unit_test(test_utf8_refuses_what_rfc_3629_refuses),
         cmocka_unit_test(test_errors_never_carry_control_bytes_or_broken_utf8),
         cmocka_unit_test(test_pool_barriers_order_every_step),
+        cmocka_unit_test(test_pool_threads_that_share_a_cpu_do_not_spin_against_each_other),
         cmocka_unit_test(test_share_covers_every_item_once),
         cmocka_unit_test(test_pages_are_zeroed_and_aligned),
     };

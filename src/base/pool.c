@@ -19,7 +19,10 @@
 #include "base/checked.h"
 #include "base/fpenv.h"
 
-enum { POOL_SPINS = 20000 }; /* 0.2 to 1 ms by CPU: longer than the serial parts of a token */
+/* Most: 0.2 to 1 ms by CPU, longer than the serial parts of a token. A wait that spins in vain halves what the next may
+ * spin, one that succeeds doubles it: where others want the CPUs too, two threads of a pool may be given the same one, and
+ * would then spin against each other at every barrier. Least: what a futex costs anyway. */
+enum { POOL_SPINS = 20000, POOL_SPINS_LEAST = 150 };
 
 typedef struct pool_worker {
     spark_pool *pool;
@@ -36,7 +39,8 @@ struct spark_pool {
     _Alignas(64) spark_task *task;     /* NULL = leave */
     void *arg;
     unsigned n_threads, n_started;
-    bool spin; /* only while every thread can have a CPU of its own */
+    bool spin;                           /* only while every thread can have a CPU of its own */
+    _Alignas(64) _Atomic uint32_t spins; /* for the next wait; a hint, so relaxed */
     pool_worker workers[];
 };
 
@@ -52,10 +56,15 @@ static void pool_pause(void)
 /* Returns when *word != old. */
 static void pool_wait(spark_pool *p, _Atomic uint32_t *word, uint32_t old)
 {
-    for (int i = 0; p->spin && i < POOL_SPINS; i++) {
-        if (atomic_load_explicit(word, memory_order_acquire) != old) return;
+    const uint32_t spins = p->spin ? atomic_load_explicit(&p->spins, memory_order_relaxed) : 0;
+    for (uint32_t i = 0; i < spins; i++) {
+        if (atomic_load_explicit(word, memory_order_acquire) != old) {
+            if (spins < POOL_SPINS) atomic_store_explicit(&p->spins, 2 * spins, memory_order_relaxed);
+            return;
+        }
         pool_pause();
     }
+    if (spins > POOL_SPINS_LEAST) atomic_store_explicit(&p->spins, spins / 2, memory_order_relaxed);
     /* Either the waker, who stores `word` and then reads `sleepers`, sees this thread; or this thread, who counts itself
      * and then (in the kernel) reads `word`, sees the new value. Hence seq_cst on both sides. */
     atomic_fetch_add_explicit(&p->sleepers, 1, memory_order_seq_cst);
@@ -133,7 +142,8 @@ spark_status spark_pool_create(spark_pool **out, unsigned n_threads, spark_err *
                 "%u threads: 1 to %u are allowed", n_threads, SPARK_POOL_MAX);
     spark_pool *p = aligned_alloc(64, spark_round_up(sizeof *p + n_threads * sizeof p->workers[0], 64));
     SPARK_CHECK(p, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for a thread pool");
-    *p = (spark_pool){.n_threads = n_threads, .n_started = 1, .spin = n_threads <= spark_cpu_count()};
+    *p = (spark_pool){
+        .n_threads = n_threads, .n_started = 1, .spin = n_threads <= spark_cpu_count(), .spins = POOL_SPINS};
     for (unsigned i = 1; i < n_threads; i++) {
         p->workers[i] = (pool_worker){.pool = p, .index = i};
         if (pool_spawn(&p->workers[i]) != 0) {
