@@ -1,69 +1,11 @@
 /* tokenizer_test.c - the tokenizers on small vocabularies made here: what becomes which token, what is refused, and that
- * no text is slow. The published vectors are in tokenizer_vectors_test.c. */
-#include "base/test.h"
-
+ * no text is slow. Special tokens: tokenizer_special_test.c; the published vectors: tokenizer_vectors_test.c. */
 #include <math.h>
 
 #include "base/clock.h"
 #include "text/pretok.h"
-#include "text/tokenizer_fixture.h"
+#include "text/tokenizer_expect.h"
 #include "text/trie.h"
-
-/* ---- helpers ---- */
-
-static void tt_open(fixture *f, const fixture_spec *s)
-{
-    spark_err err = {0};
-    if (!spark_ok(fixture_open(f, s, &err))) fail_msg("%s", err.text);
-}
-
-/* Loading must fail with this code and name this in its message. */
-static void tt_refused(const fixture_spec *s, spark_code code, const char *named)
-{
-    fixture f;
-    spark_err err = {0};
-    assert_code(fixture_open(&f, s, &err), code);
-    if (!strstr(err.text, named)) fail_msg("'%s' does not name %s", err.text, named);
-    fixture_close(&f);
-}
-
-/* The tokens of a text, each as the file writes it, separated by '|'. */
-static const char *tt_tokens(const fixture *f, spark_bytes text, unsigned flags)
-{
-    static char shown[1024];
-    spark_ids ids = {0};
-    size_t n = 0;
-    assert_ok(spark_tokenizer_encode(f->t, text, flags, &ids, NULL));
-    shown[0] = 0;
-    for (size_t i = 0; i < ids.n; i++) {
-        const spark_bytes token = spark_tokenizer_token(f->t, ids.ids[i]);
-        n += (size_t)snprintf(shown + n, sizeof shown - n, "%s%.*s", i ? "|" : "", (int)token.len,
-                              (const char *)token.ptr);
-    }
-    spark_ids_free(&ids);
-    return shown;
-}
-
-static void tt_expect(const fixture *f, const char *text, unsigned flags, const char *tokens)
-{
-    assert_string_equal(tt_tokens(f, spark_bytes_of(text), flags), tokens);
-}
-
-static void tt_round_trip(const fixture *f, spark_bytes text, unsigned flags)
-{
-    spark_ids ids = {0};
-    spark_text back = {0};
-    assert_ok(spark_tokenizer_encode(f->t, text, flags, &ids, NULL));
-    assert_ok(spark_tokenizer_decode(f->t, ids.ids, ids.n, &back, NULL));
-    assert_int_equal(back.len, text.len);
-    if (text.len) assert_memory_equal(back.ptr, text.ptr, text.len);
-    spark_text_free(&back);
-    spark_ids_free(&ids);
-}
-
-static uint32_t tt_random(uint32_t *x) { return *x = *x * 1664525u + 1013904223u; }
-
-#define PH "\xE2\x96\x81"
 
 /* ---- SPM ---- */
 
@@ -149,233 +91,6 @@ static void test_spm_merges_across_a_space_where_a_token_does(void **state)
     fixture_add(&s, "o" PH "w", 1, 4);
     tt_open(&f, &s);
     tt_expect(&f, "o world", SPARK_ENCODE_CONTINUE, "o" PH "w|o|rld");
-    fixture_close(&f);
-}
-
-/* ---- special tokens ---- */
-
-static void test_special_texts_are_parsed_only_when_asked_for(void **state)
-{
-    (void)state;
-    fixture_spec s;
-    fixture f;
-    fixture_bpe(&s, "gpt-2");
-    tt_open(&f, &s);
-    tt_expect(&f, "a<|endoftext|>a", SPARK_ENCODE_SPECIAL, "a|<|endoftext|>|a");
-    tt_expect(&f, "<|>", 0, "<|||>");
-    assert_null(strstr(tt_tokens(&f, SPARK_BYTES_LITERAL("<|endoftext|>"), 0), "endoftext"));
-    tt_round_trip(&f, SPARK_BYTES_LITERAL("x<|endoftext|>y"), 0);
-    tt_round_trip(&f, SPARK_BYTES_LITERAL("x<|endoftext|>y"), SPARK_ENCODE_SPECIAL);
-    fixture_close(&f);
-}
-
-static void test_user_defined_tokens_are_always_found_leftmost_then_longest(void **state)
-{
-    (void)state;
-    fixture_spec s;
-    fixture f;
-    fixture_spm(&s);
-    tt_open(&f, &s);
-    tt_expect(&f, "h<tool>h", SPARK_ENCODE_CONTINUE, "h|<tool>|" PH "h");
-    tt_expect(&f, "<tool>>", SPARK_ENCODE_CONTINUE, "<tool>>");
-    tt_expect(&f, "<tool<tool>", SPARK_ENCODE_CONTINUE, "<|<0x74>|o|o|l|<tool>");
-    tt_expect(&f, "h   h", SPARK_ENCODE_CONTINUE, "h|  |" PH "|" PH "h");
-    tt_round_trip(&f, SPARK_BYTES_LITERAL("h<tool>  h"), 0);
-    tt_round_trip(&f, SPARK_BYTES_LITERAL("<tool>hello<|im_end|> hello"), SPARK_ENCODE_SPECIAL);
-    fixture_close(&f);
-}
-
-static void test_special_tokens_are_found_across_the_blocks_of_the_search(void **state)
-{
-    (void)state;
-    fixture_spec s;
-    fixture f;
-    fixture_bpe(&s, "gpt-2");
-    tt_open(&f, &s);
-    const size_t len = 65536 * 2 + 64;
-    uint8_t *text = malloc(len);
-    for (size_t at = 65536 - 14; at < 65536 + 2; at++) {
-        spark_ids ids = {0};
-        memset(text, '.', len);
-        memcpy(text + at, "<|endoftext|>", 13);
-        assert_ok(spark_tokenizer_encode(f.t, (spark_bytes){text, len}, SPARK_ENCODE_SPECIAL, &ids, NULL));
-        size_t found = 0;
-        for (size_t i = 0; i < ids.n; i++) found += ids.ids[i] == s.eos;
-        assert_int_equal(found, 1);
-        assert_int_equal(ids.n, len - 12);
-        spark_ids_free(&ids);
-    }
-    free(text);
-    fixture_close(&f);
-}
-
-static void test_phi3_special_tokens_take_the_space_behind_them(void **state)
-{
-    (void)state;
-    fixture_spec s;
-    fixture f;
-    fixture_spm(&s);
-    s.name = "Phi-3 mini";
-    tt_open(&f, &s);
-    tt_expect(&f, "h<|im_end|> \n h", SPARK_ENCODE_SPECIAL, PH "h|<|im_end|>|" PH "h");
-    tt_expect(&f, "<s> h", SPARK_ENCODE_SPECIAL, "<s>|" PH "|" PH "h");
-    fixture_close(&f);
-}
-
-static void test_tokens_that_end_a_turn_are_known_by_their_text(void **state)
-{
-    (void)state;
-    fixture_spec s;
-    fixture f;
-    fixture_bpe(&s, "gpt-2");
-    const uint32_t im_end = fixture_add(&s, "<|im_end|>", 1, 0), plain = fixture_add(&s, "<|im_start|>", 3, 0);
-    tt_open(&f, &s);
-    assert_true(spark_tokenizer_is_eog(f.t, s.eos));
-    assert_true(spark_tokenizer_is_eog(f.t, im_end));
-    assert_true(spark_tokenizer_is_special(f.t, im_end)); /* whatever its type says */
-    assert_false(spark_tokenizer_is_eog(f.t, plain));
-    assert_false(spark_tokenizer_is_eog(f.t, 'a'));
-    assert_false(spark_tokenizer_is_eog(f.t, SPARK_TOKEN_NONE));
-    fixture_close(&f);
-}
-
-/* ---- runs ---- */
-
-/* The tokens of a text in runs: parts that begin with '+' are trusted, with '-' not. */
-static const char *tt_runs(const fixture *f, const char *const *parts, size_t n)
-{
-    static char shown[1024];
-    spark_run runs[16];
-    spark_text text = {0};
-    spark_ids ids = {0};
-    size_t len = 0;
-    for (size_t i = 0; i < n; i++) {
-        const size_t begin = text.len;
-        assert_ok(spark_text_append(&text, spark_bytes_of(parts[i] + 1), NULL));
-        runs[i] = (spark_run){begin, text.len, parts[i][0] == '+'};
-    }
-    assert_ok(spark_tokenizer_encode_runs(f->t, (spark_bytes){text.ptr, text.len}, runs, n, &ids, NULL));
-    shown[0] = 0;
-    for (size_t i = 0; i < ids.n; i++) {
-        const spark_bytes token = spark_tokenizer_token(f->t, ids.ids[i]);
-        len += (size_t)snprintf(shown + len, sizeof shown - len, "%s%.*s", i ? "|" : "", (int)token.len,
-                                (const char *)token.ptr);
-    }
-    spark_ids_free(&ids);
-    spark_text_free(&text);
-    return shown;
-}
-
-#define TT_RUNS(f, tokens, ...)                                                                                        \
-    do {                                                                                                               \
-        const char *const parts[] = {__VA_ARGS__};                                                                     \
-        assert_string_equal(tt_runs((f), parts, SPARK_COUNT(parts)), tokens);                                          \
-    } while (0)
-
-static void test_runs_make_control_tokens_of_trusted_text_only(void **state)
-{
-    (void)state;
-    fixture_spec s;
-    fixture f;
-    fixture_bpe(&s, "gpt-2");
-    fixture_add(&s, "<|x|>", 3, 0);
-    tt_open(&f, &s);
-    TT_RUNS(&f, "<|x|>|a", "+<|x|>a");
-    TT_RUNS(&f, "<|||x|||>|a", "-<|x|>a");
-    TT_RUNS(&f, "<|x|>|<|||x|||>|<|x|>", "+<|x|>", "-<|x|>", "+<|x|>");
-    TT_RUNS(&f, "<|||x|||>", "+<|x", "-|>"); /* over a boundary, in both directions */
-    TT_RUNS(&f, "<|||x|||>", "-<|x", "+|>");
-    TT_RUNS(&f, "<|||x|||>", "+<|", "-x", "+|>");
-    TT_RUNS(&f, "<|x|>", "+<|", "+x", "+|>"); /* over trusted ones it is whole */
-    fixture_close(&f);
-}
-
-static void test_runs_find_user_defined_tokens_whoever_wrote_them(void **state)
-{
-    (void)state;
-    fixture_spec s;
-    fixture f;
-    fixture_bpe(&s, "gpt-2");
-    tt_open(&f, &s);
-    TT_RUNS(&f, "a|<tool>|a", "-a<tool>a");
-    TT_RUNS(&f, "a|<tool>|a", "-a<to", "+ol>a");
-    fixture_close(&f);
-}
-
-static void test_untrusted_text_does_not_undo_a_control_token_before_it(void **state)
-{
-    (void)state;
-    fixture_spec s;
-    fixture f;
-    fixture_bpe(&s, "gpt-2");
-    fixture_add(&s, "<|x|>", 3, 0);
-    fixture_add(&s, "<|x|>yz", 3, 0);
-    fixture_add(&s, "<|x|>y", 3, 0);
-    tt_open(&f, &s);
-    TT_RUNS(&f, "<|x|>yz", "+<|x|>yz");
-    TT_RUNS(&f, "<|x|>|y|z", "+<|x|>", "-yz");
-    TT_RUNS(&f, "<|x|>y|z", "+<|x|>y", "-z");
-    fixture_close(&f);
-}
-
-static void test_runs_that_cut_words_change_nothing(void **state)
-{
-    (void)state;
-    fixture_spec s;
-    fixture f;
-    fixture_spm(&s);
-    tt_open(&f, &s);
-    TT_RUNS(&f, PH "hello|" PH "|world", "+hel", "-lo wo", "+r", "-", "-ld");
-    TT_RUNS(&f, tt_tokens(&f, SPARK_BYTES_LITERAL("hello  world <s"), 0), "-h", "+ello ", "- world", "+ <", "-s");
-    fixture_close(&f);
-    fixture_bpe(&s, "llama-bpe");
-    tt_open(&f, &s);
-    TT_RUNS(&f, "hello|\xC4\xA0hello|123", "-he", "+llo ", "-hel", "+lo1", "-23");
-    fixture_close(&f);
-}
-
-static void test_special_tokens_strip_untrusted_blanks_too(void **state)
-{
-    (void)state;
-    fixture_spec s;
-    fixture f;
-    fixture_spm(&s);
-    s.name = "Phi-3 mini"; /* takes what is behind a special token */
-    tt_open(&f, &s);
-    TT_RUNS(&f, PH "h|<|im_end|>|" PH "h", "-h", "+<|im_end|>", "- \n h");
-    fixture_close(&f);
-    fixture_bpe(&s, "jina-v2-de"); /* takes what is before it */
-    fixture_add(&s, "<mask>", 3, 0);
-    tt_open(&f, &s);
-    TT_RUNS(&f, "a|<mask>|a", "-a  ", "+<mask>", "-a");
-    fixture_close(&f);
-}
-
-static void test_many_runs_stay_linear(void **state)
-{
-    (void)state;
-    enum { RUNS = 100000, BYTES = 20 };
-    fixture_spec s;
-    fixture f;
-    fixture_bpe(&s, "gpt-2");
-    tt_open(&f, &s);
-    uint8_t *text = malloc((size_t)RUNS * BYTES);
-    spark_run *runs = calloc(RUNS, sizeof *runs);
-    for (size_t i = 0; i < RUNS; i++) {
-        memcpy(text + i * BYTES, "hello <|endoftext|>\n", BYTES);
-        runs[i] = (spark_run){i * BYTES, (i + 1) * BYTES, i % 2 == 0};
-    }
-    spark_ids ids = {0};
-    const uint64_t begin = spark_clock_ns();
-    assert_ok(spark_tokenizer_encode_runs(f.t, (spark_bytes){text, (size_t)RUNS * BYTES}, runs, RUNS, &ids, NULL));
-    const double seconds = (double)(spark_clock_ns() - begin) / 1e9;
-    if (seconds > 20) fail_msg("%d runs take %.1f s", RUNS, seconds);
-    size_t found = 0;
-    for (size_t i = 0; i < ids.n; i++) found += ids.ids[i] == s.eos;
-    assert_int_equal(found, RUNS / 2);
-    spark_ids_free(&ids);
-    free(runs);
-    free(text);
     fixture_close(&f);
 }
 
@@ -791,14 +506,9 @@ static void tt_fill(uint8_t *p, size_t n, int kind)
 
 /* Under a sanitizer all is many times slower, so the texts are shorter there: still 100 times what a quadratic step could
  * hide in. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef SPARK_SANITIZED
 #define TT_LONG 1000000
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define TT_LONG 1000000
-#endif
-#endif
-#ifndef TT_LONG
+#else
 #define TT_LONG 10000000
 #endif
 
@@ -888,17 +598,6 @@ int main(void)
         cmocka_unit_test(test_spm_without_byte_tokens_says_unknown_once_a_character),
         cmocka_unit_test(test_spm_never_makes_control_unknown_or_byte_tokens_of_text),
         cmocka_unit_test(test_spm_merges_across_a_space_where_a_token_does),
-        cmocka_unit_test(test_special_texts_are_parsed_only_when_asked_for),
-        cmocka_unit_test(test_user_defined_tokens_are_always_found_leftmost_then_longest),
-        cmocka_unit_test(test_special_tokens_are_found_across_the_blocks_of_the_search),
-        cmocka_unit_test(test_phi3_special_tokens_take_the_space_behind_them),
-        cmocka_unit_test(test_tokens_that_end_a_turn_are_known_by_their_text),
-        cmocka_unit_test(test_runs_make_control_tokens_of_trusted_text_only),
-        cmocka_unit_test(test_runs_find_user_defined_tokens_whoever_wrote_them),
-        cmocka_unit_test(test_untrusted_text_does_not_undo_a_control_token_before_it),
-        cmocka_unit_test(test_runs_that_cut_words_change_nothing),
-        cmocka_unit_test(test_special_tokens_strip_untrusted_blanks_too),
-        cmocka_unit_test(test_many_runs_stay_linear),
         cmocka_unit_test(test_bpe_merges_by_rank),
         cmocka_unit_test(test_bpe_takes_every_merge_that_makes_a_token),
         cmocka_unit_test(test_bpe_ignores_merges_for_whole_words_where_the_family_says_so),
