@@ -473,26 +473,38 @@ static void test_who_waits_for_a_model_that_went_away_asks_for_it_again(void **s
     stop(&r);
 }
 
+/* The engine is gone, as it was told; the next one is ready and has the client's request. */
+static void answered_by_the_next_engine(rig *r, int client)
+{
+    close(r->link);
+    tell_model(r, CONTROL_MODEL_READY);
+    say_ready(r, card);
+    say_finished(r, take_ask(r));
+    assert_said(hear_client(client, "choices", WAIT_MS), "200 OK");
+}
+
+/* A request that comes now wakes the model and waits for its next engine: this one hears nothing of it. */
+static void asks_and_is_answered_by_the_next_engine(rig *r)
+{
+    spark_wire_frame f;
+    const int c = ask(r, one);
+    assert_true(hear(r, CONTROL_LOAD, WAIT_MS));
+    assert_false(take(r, &f, 100));
+    answered_by_the_next_engine(r, c);
+    close(c);
+}
+
 /* An engine that is told to go must get no more requests: they would be lost with it. */
 static void test_what_comes_after_an_unload_goes_to_the_next_engine(void **state)
 {
     (void)state;
     rig r;
-    spark_wire_frame f;
     start_served(&r, "log_level = error\nlisten = unix:/x\n[model m]\nload = use\n");
     const int leaver = dial(&r);
     post(leaver, "/api/generate", "{\"model\":\"m\",\"keep_alive\":0}");
     assert_said(hear_client(leaver, "unload", WAIT_MS), "200 OK");
     assert_true(hear(&r, CONTROL_UNLOAD, WAIT_MS));
-    const int c = ask(&r, one);
-    assert_true(hear(&r, CONTROL_LOAD, WAIT_MS));
-    assert_false(take(&r, &f, 100));
-    close(r.link);
-    tell_model(&r, CONTROL_MODEL_READY);
-    say_ready(&r, card);
-    say_finished(&r, take_ask(&r));
-    assert_said(hear_client(c, "choices", WAIT_MS), "200 OK");
-    close(c);
+    asks_and_is_answered_by_the_next_engine(&r);
     close(leaver);
     stop(&r);
 }
@@ -511,11 +523,7 @@ static void test_a_model_that_is_taken_away_is_let_go_of_by_the_front(void **sta
     assert_true(hear(&r, CONTROL_LOAD, WAIT_MS));
     say_finished(&r, s);
     assert_said(hear_client(c, "choices", WAIT_MS), "200 OK");
-    close(r.link);
-    tell_model(&r, CONTROL_MODEL_READY);
-    say_ready(&r, card);
-    say_finished(&r, take_ask(&r));
-    assert_said(hear_client(later, "choices", WAIT_MS), "200 OK");
+    answered_by_the_next_engine(&r, later);
     close(c);
     close(later);
     stop(&r);
@@ -526,21 +534,12 @@ static void test_a_model_that_is_taken_away_before_it_is_ready_is_let_go_of(void
 {
     (void)state;
     rig r;
-    spark_wire_frame f;
     start(&r, "log_level = error\nlisten = unix:/x\n[model m]\nload = use\n");
     tell_model(&r, CONTROL_MODEL_READY);
     tell_model(&r, CONTROL_MODEL_LEAVING);
     assert_true(hear(&r, CONTROL_UNLOAD, WAIT_MS));
     say_ready(&r, card);
-    const int c = ask(&r, one);
-    assert_true(hear(&r, CONTROL_LOAD, WAIT_MS));
-    assert_false(take(&r, &f, 100));
-    close(r.link);
-    tell_model(&r, CONTROL_MODEL_READY);
-    say_ready(&r, card);
-    say_finished(&r, take_ask(&r));
-    assert_said(hear_client(c, "choices", WAIT_MS), "200 OK");
-    close(c);
+    asks_and_is_answered_by_the_next_engine(&r);
     stop(&r);
 }
 
