@@ -1,13 +1,41 @@
 """A running `spark serve` for tests: starts it, waits until it is ready, asks it, looks at its processes, ends it."""
-import http.client, json, os, pathlib, re, signal, socket, subprocess, tempfile, threading, time
+import contextlib, http.client, json, os, pathlib, re, signal, socket, subprocess, tempfile, threading, time
 
-from support import SPARK
+from support import CLEAN, SPARK, SYNTHETIC, spark, wait_until
 
 
 def free_port():
+    """A port that nobody listens on now. Where it can be avoided, better let the system choose: tcp:127.0.0.1:0."""
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         return s.getsockname()[1]
+
+
+def new_key(keys, *options):
+    """Makes a key in the file `keys`; its text."""
+    code, out, err = spark('key', 'new', '--keys', keys, *options)
+    if code:
+        raise AssertionError(f'spark key new: exit {code}: {err.strip()}')
+    return out.decode().strip()
+
+
+def chat_model(folder):
+    """A model with random weights, a chat template and 8192 positions."""
+    path = pathlib.Path(folder) / 'chat.gguf'
+    subprocess.run([SYNTHETIC, 'tiny-llama', 'q4_0', path], check=True)
+    return path
+
+
+def processes(pid):
+    """The process and all that came from it."""
+    parent = {}
+    for path in pathlib.Path('/proc').glob('[0-9]*/stat'):
+        with contextlib.suppress(OSError):
+            parent[int(path.parent.name)] = int(path.read_text().rpartition(')')[2].split()[1])
+    found = [pid]
+    for p in found:
+        found += [child for child, of in parent.items() if of == p]
+    return found
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -22,24 +50,26 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Server:
-    """Server('--model', 'm=FILE', ...): one on a free loopback port, without keys unless told otherwise."""
+    """Server('--model', 'm=FILE', ...): one on a loopback port that the system chose. It asks for keys if told auth=True, or by
+    key= a key of the file that --keys names. Ended by close(), which lets it drain, or on leaving the context, at once."""
 
-    def __init__(self, *args, auth=False, env=None, wait=True, listen=True, user=None):
-        self.port = free_port()
-        command = [SPARK, 'serve', *map(str, args)]
-        if listen:
-            command += ['--listen', f'tcp:127.0.0.1:{self.port}']
-        if not auth:
+    def __init__(self, *args, auth=False, key=None, env=None, wait=True, user=None):
+        command = [SPARK, 'serve', '--listen', 'tcp:127.0.0.1:0', *map(str, args)]
+        if not auth and not key:
             command += ['--no-auth']
         if user:
             command = ['setpriv', '--reuid', str(user), '--regid', str(user), '--clear-groups', *command]
-        self.key = None
+        self.key = key
         models = [a.split('=')[0] for a, before in zip(args[1:], args) if before == '--model'] or ['demo']
         self.model = models[0]
         self.log_file = tempfile.NamedTemporaryFile(prefix='spark-serve-', suffix='.log')
-        self.process = subprocess.Popen(command, stderr=self.log_file, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})})
-        if wait:
-            self.wait_ready()
+        self.process = subprocess.Popen(command, stderr=self.log_file, stdin=subprocess.DEVNULL, env={**CLEAN, **(env or {})})
+        try:
+            if wait:
+                self.wait_ready()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __enter__(self):
         return self
@@ -50,20 +80,42 @@ class Server:
         self.process.wait()
         self.log_file.close()
 
+    def close(self):
+        """Lets it drain and end; the exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(40)
+        self.__exit__()
+        return self.process.returncode
+
     def log(self):
-        return pathlib.Path(self.log_file.name).read_text()
+        return pathlib.Path(self.log_file.name).read_text(errors='replace')
+
+    def wait_log(self, pattern, seconds=20):
+        """Waits until the log says so; the match."""
+        return wait_until(lambda: re.search(pattern, self.log()), seconds, self.log)
+
+    @property
+    def port(self):
+        """Told by the log once it listens: the first of its addresses."""
+        if not hasattr(self, '_port'):
+            self._port = int(self.wait_log(r'(?m)^spark: listening on \w+://127\.0\.0\.1:(\d+)$')[1])
+        return self._port
+
+    @property
+    def base(self):
+        return f'http://127.0.0.1:{self.port}'
 
     def wait_ready(self, seconds=60):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.process.poll() is not None:
                 raise AssertionError(f'serve ended with {self.process.returncode}:\n{self.log()}')
-            try:
-                if self.get('/health/ready')[0] == 200:
+            with contextlib.suppress(OSError):
+                if 'listening on' in self.log() and self.get('/health/ready')[0] == 200:
                     return
-            except OSError:
-                pass
-            time.sleep(0.02)
+            time.sleep(0.01)
         raise AssertionError(f'serve is not ready after {seconds} s:\n{self.log()}')
 
     def connect(self, timeout=120):
@@ -112,21 +164,16 @@ class Server:
         return float(m[1])
 
     def wait_metric(self, value, name, seconds=20, **labels):
-        end = time.monotonic() + seconds
-        while self.metric(name, **labels) != value:
-            if time.monotonic() > end:
-                raise AssertionError(f'{name}{labels} is {self.metric(name, **labels)}, not {value}')
-            time.sleep(0.02)
+        wait_until(lambda: self.metric(name, **labels) == value, seconds, lambda: f'{name}{labels} is {self.metric(name, **labels)}, not {value}')
 
     def cells(self):
         """Name ('front', 'engine NAME') to pids, as they are now."""
-        out = subprocess.run(['ps', '-eo', 'pid,ppid,args'], capture_output=True, text=True).stdout
         found = {}
-        for line in out.splitlines()[1:]:
-            pid, parent, args = line.split(None, 2)
-            m = re.match(r'spark-cell (.*?) role=', args)
-            if m and int(parent) == self.process.pid:
-                found.setdefault(m[1], []).append(int(pid))
+        for pid in processes(self.process.pid)[1:]:
+            with contextlib.suppress(OSError):
+                m = re.match(r'spark-cell (.*?) role=', pathlib.Path(f'/proc/{pid}/cmdline').read_bytes().replace(b'\0', b' ').decode())
+                if m:
+                    found.setdefault(m[1], []).append(pid)
         return found
 
     def kill(self, name):

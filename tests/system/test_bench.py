@@ -1,9 +1,8 @@
 """spark bench: the shape of its answer. How fast it is depends on the machine: bench/run and docs/BENCHMARKS.md."""
-import os, pathlib, subprocess, unittest
+import subprocess, unittest
 
-from support import SPARK, Folder, is_one_error_line, spark, spark_json
+from support import SPARK, SYNTHETIC, Folder, is_one_error_line, spark, spark_json
 
-SYNTHETIC = os.environ.get('SPARK_SYNTHETIC') or str(pathlib.Path(SPARK).resolve().parent / 'tools/synthetic-model/synthetic-model')
 
 
 class Bench(Folder):

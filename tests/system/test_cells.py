@@ -1,21 +1,11 @@
 """Commands that read a model run in a cell: its doors, its descriptors, signals, crashes, levels of the jail, files that are written."""
-import ctypes, json, os, pathlib, pty, re, select, shutil, signal, subprocess, time, unittest
+import ctypes, json, os, pathlib, pty, re, select, signal, subprocess, time, unittest
 
 from gguf_edit import add_strings, split
-from support import ROOT, SPARK, Folder, is_one_error_line, spark, spark_json
+from support import AS_USER, ROOT, SPARK, SYNTHETIC, WITHOUT_NAMESPACES, WITHOUT_NETWORKS, Folder, can, is_one_error_line, spark, spark_json, wait_until
 
 MODEL = ROOT / 'tools/demo-model/demo-model.gguf'
-SYNTHETIC = os.environ.get('SPARK_SYNTHETIC') or str(pathlib.Path(SPARK).resolve().parent / 'tools/synthetic-model/synthetic-model')
-USER = '12345'
-AS_USER = ['setpriv', '--reuid', USER, '--regid', USER, '--clear-groups', '--']
-NO_MORE = ['unshare', '--user', '--map-root-user', 'sh', '-c', 'echo 0 > /proc/sys/user/$0 && exec "$@"']
-WITHOUT_NETWORKS = [*NO_MORE, 'max_net_namespaces']
-WITHOUT_NAMESPACES = [*NO_MORE, 'max_user_namespaces']
 WITHOUT_PROC = ['unshare', '--mount', 'sh', '-c', 'umount -l /proc && exec "$@"', 'sh']
-
-
-def can(*command):
-    return shutil.which(command[0]) is not None and subprocess.run([*command, 'true'], capture_output=True).returncode == 0
 
 
 NAMESPACES = can('unshare', '--user')
@@ -28,19 +18,6 @@ def children(pid):
 
 def status(pid):
     return dict(line.split(':\t', 1) for line in pathlib.Path(f'/proc/{pid}/status').read_text().splitlines() if ':\t' in line)
-
-
-def wait_until(what, seconds=20):
-    end = time.time() + seconds
-    while time.time() < end:
-        try:
-            result = what()
-        except (OSError, KeyError, IndexError):
-            result = None
-        if result:
-            return result
-        time.sleep(0.005)
-    raise AssertionError(f'{what} did not come true')
 
 
 class Waiting(Folder):
@@ -344,14 +321,6 @@ class Signals(Waiting):
 
 
 class Levels(Folder):
-    def binary(self):
-        """The program where every user may run it."""
-        path = self.dir / 'spark'
-        self.dir.chmod(0o755)
-        shutil.copy(SPARK, path)
-        path.chmod(0o755)
-        return path
-
     def answer(self, wrapper, *args):
         p = subprocess.run([*wrapper, self.binary(), *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, cwd='/')
         return p.returncode, p.stdout, p.stderr.decode()

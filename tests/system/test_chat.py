@@ -1,5 +1,5 @@
 """spark chat, in a pipe and on a terminal: turns, commands, several lines, Ctrl-C, Ctrl-D."""
-import os, pty, re, select, signal, subprocess, time, unittest
+import os, pty, re, select, signal, time, unittest
 
 from support import SPARK, spark
 

@@ -1,5 +1,5 @@
 """The promises of the command line: exit codes, streams, JSON, options, help, completions, man pages."""
-import json, os, pathlib, re, shutil, subprocess, time, unittest
+import json, pathlib, re, shutil, subprocess, time, unittest
 
 from support import DATA, ROOT, SPARK, Folder, is_one_error_line, needs_data, spark, spark_json
 

@@ -1,5 +1,5 @@
 """Malformed GGUF files: the expected answer, one clear line, under 2 s and 256 MiB; and no crash under the sanitizers."""
-import json, os, resource, subprocess, tempfile, time, unittest
+import json, os, subprocess, tempfile, time, unittest
 
 from support import DATA, SPARK, is_one_error_line, needs_data
 

@@ -1,12 +1,7 @@
 """`spark jail` on this machine: as root, as a normal user, and where namespaces are refused."""
-import json, os, pathlib, shutil, subprocess, unittest
+import json, os, subprocess, unittest
 
-from support import ROOT, SPARK, Folder, is_one_error_line, spark
-
-USER = '12345'
-AS_USER = ['setpriv', '--reuid', USER, '--regid', USER, '--clear-groups', '--']
-# User namespaces run out: in one whose own limit is 0, nobody makes another.
-WITHOUT_NAMESPACES = ['unshare', '--user', '--map-root-user', 'sh', '-c', 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"', 'sh']
+from support import AS_USER, ROOT, SPARK, WITHOUT_NAMESPACES, Folder, can, is_one_error_line, spark
 
 # What a cell that serves must be killed for, whatever the table says (by hand: a wrong table must not hide here).
 ALWAYS_FATAL = [
@@ -20,19 +15,7 @@ ALWAYS_FATAL = [
     'a call that does not exist']
 
 
-def can(*command):
-    return shutil.which(command[0]) is not None and subprocess.run([*command, 'true'], capture_output=True).returncode == 0
-
-
 class Jail(Folder):
-    def binary(self):
-        """The program where every user may run it."""
-        path = self.dir / 'spark'
-        self.dir.chmod(0o755)
-        shutil.copy(SPARK, path)
-        path.chmod(0o755)
-        return path
-
     def run_jail(self, wrapper, *options):
         """Through a pipe for stderr, as under a supervisor."""
         p = subprocess.run([*wrapper, self.binary(), 'jail', *options], stdin=subprocess.DEVNULL, capture_output=True, timeout=120, cwd='/')

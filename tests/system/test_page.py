@@ -1,32 +1,29 @@
 """The page of `spark serve --page` in a headless browser, and GET /spark/live, which feeds it."""
-import http.server, json, pathlib, re, subprocess, tempfile, threading, time, unittest
+import http.server, json, re, subprocess, tempfile, threading, time, unittest
 
 from browser import Browser, ENTER, ESCAPE, needs_browser
-from serving import Server, in_parallel
-from support import Folder, SPARK, spark
+from serving import Server, chat_model, in_parallel, new_key
+from support import Folder, spark, wait_until
 
-BUILD = pathlib.Path(SPARK).resolve().parent
 IDLE = 'return document.getElementById("stop").hidden && !document.getElementById("main").hidden'
 LAST = 'return [...document.querySelectorAll(".turn.its .text")].at(-1)?.textContent || ""'
 
 
-def chat_model(folder):
-    """A model with random weights, a chat template and 8192 positions."""
-    path = pathlib.Path(folder) / 'chat.gguf'
-    subprocess.run([BUILD / 'tools/synthetic-model/synthetic-model', 'tiny-llama', 'q4_0', path], check=True)
-    return path
-
-
 def minted_key(server):
-    return re.search(r'shown once: (\S+)', server.log())[1]
+    return server.wait_log(r'shown once: (\S+)')[1]
 
 
 class Live(Folder):
+    def settled(self, s):
+        """How things stand, if nothing runs any more."""
+        now = json.loads(s.get('/spark/live')[1])
+        m = now['models'][0]
+        return now if m['running'] == m['pages']['used'] == 0 and m['tokens_per_s'] > 0 and m['itl_ms']['n'] == 39 else None
+
     def test_shows_load_latency_memory_and_jail(self):
         with Server('--memory', '1G') as s:
             s.complete(max_tokens=40)
-            time.sleep(0.3) # the engine tells how things stand once the work has ended
-            now = json.loads(s.get('/spark/live')[1])
+            now = wait_until(lambda: self.settled(s)) # the engine tells how things stand once the work has ended
             m = now['models'][0]
             self.assertEqual((now['ready'], now['draining'], m['name'], m['state'], m['running'], m['waiting']), (True, False, 'demo', 'ready', 0, 0))
             self.assertEqual((m['ttft_ms']['n'], m['itl_ms']['n']), (1, 39))
@@ -72,11 +69,10 @@ class Live(Folder):
 
     def test_wants_a_key_with_the_right_metrics(self):
         keys = self.dir / 'keys'
-        code, plain, err = spark('key', 'new', '--keys', keys, '--name', 'plain')
-        self.assertEqual(code, 0, err)
+        plain = new_key(keys, '--name', 'plain')
         with Server('--keys', keys, auth=True) as s:
             self.assertEqual(s.get('/spark/live')[0], 401)
-            s.key = plain.decode().strip()
+            s.key = plain
             status, body = s.get('/spark/live')
             self.assertEqual((status, json.loads(body)['error']['type']), (403, 'permission_error'))
 
@@ -433,12 +429,11 @@ class Door(Folder):
 
     def test_a_key_without_metrics_may_chat(self):
         keys = self.dir / 'keys'
-        code, key, err = spark('key', 'new', '--keys', keys, '--name', 'plain')
-        self.assertEqual(code, 0, err)
+        key = new_key(keys, '--name', 'plain')
         with Server('--page', '--keys', keys, auth=True) as s:
             b = self.browser
             b.open(f'http://127.0.0.1:{s.port}/')
-            self.enter(key.decode().strip())
+            self.enter(key)
             self.opened()
             b.wait('the live view says why', 'return document.getElementById("live-error").innerText.includes("metrics")')
             b.requests()
@@ -450,7 +445,7 @@ class Door(Folder):
 
     def test_a_key_that_is_revoked_leads_back_to_the_door(self):
         keys = self.dir / 'keys'
-        key = spark('key', 'new', '--keys', keys, '--name', 'short')[1].decode().strip()
+        key = new_key(keys, '--name', 'short')
         with Server('--page', '--keys', keys, auth=True) as s:
             b = self.browser
             b.open(f'http://127.0.0.1:{s.port}/')

@@ -1,10 +1,9 @@
 """spark plan: the printed sum is what the service takes, and a budget is kept."""
-import json, os, pathlib, re, signal, socket, subprocess, threading, time, unittest
+import json, pathlib, re, socket, subprocess, time, unittest
 
-from serving import Server, in_parallel, free_port
-from support import SPARK, Folder, spark, spark_json
+from serving import Server, in_parallel
+from support import SPARK, SYNTHETIC, Folder, spark, spark_json
 
-SYNTHETIC = os.environ.get('SPARK_SYNTHETIC') or str(pathlib.Path(SPARK).resolve().parent / 'tools/synthetic-model/synthetic-model')
 PARTS = ['weights', 'kv', 'compute', 'requests', 'text', 'vocabulary', 'links', 'program']
 MIB = 1 << 20
 
@@ -112,13 +111,13 @@ class Budget(Folder):
             self.assertLessEqual(everything, 240 * MIB)
 
     def test_a_model_that_does_not_fit_beside_the_first_is_told_at_start(self):
-        p = subprocess.run([SPARK, 'serve', '--model', 'a=', '--model', 'b=', '--memory', '150M', '--no-auth', '--listen', f'tcp:127.0.0.1:{free_port()}'],
+        p = subprocess.run([SPARK, 'serve', '--model', 'a=', '--model', 'b=', '--memory', '150M', '--no-auth', '--listen', 'tcp:127.0.0.1:0'],
                            capture_output=True, timeout=30)
         self.assertEqual(p.returncode, 1, p.stderr)
         self.assertRegex(p.stderr.decode(), r'"model":"b".*needs .* MiB')
 
     def test_a_budget_that_not_even_the_front_fits_is_refused(self):
-        code, _, err = spark('serve', '--memory', '20M', '--no-auth', '--listen', f'tcp:127.0.0.1:{free_port()}')
+        code, _, err = spark('serve', '--memory', '20M', '--no-auth', '--listen', 'tcp:127.0.0.1:0')
         self.assertEqual(code, 1)
         self.assertIn('front and warden', err)
 

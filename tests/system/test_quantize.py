@@ -1,10 +1,8 @@
 """spark quantize: what each tensor becomes, how near its values stay, and that OUT appears whole or not at all."""
-import array, math, os, pathlib, re, signal, struct, subprocess, time, unittest
+import array, math, pathlib, re, signal, struct, subprocess, time, unittest
 
 from gguf_edit import split
-from support import DATA, SPARK, Folder, is_one_error_line, needs_data, spark, spark_json
-
-SYNTHETIC = os.environ.get('SPARK_SYNTHETIC') or str(pathlib.Path(SPARK).resolve().parent / 'tools/synthetic-model/synthetic-model')
+from support import DATA, SPARK, SYNTHETIC, Folder, is_one_error_line, needs_data, spark, spark_json
 
 
 class Quantize(Folder):

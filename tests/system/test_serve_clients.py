@@ -1,21 +1,13 @@
 """Real clients against `spark serve`: the official openai and ollama packages, curl, and the shared table of requests."""
 import json, pathlib, shutil, subprocess, sys, tempfile, unittest
 
-from service import HAS_SERVE, Service
+from serving import Server, chat_model, new_key
 from support import DATA, SPARK, needs_data
 
 HERE = pathlib.Path(__file__).resolve().parent / 'clients'
 BUILD = pathlib.Path(SPARK).resolve().parent
 sys.path.insert(0, str(HERE))
 import api_rows
-
-
-def load_tests(loader, tests, pattern):
-    """A build without `serve` has nothing for clients."""
-    if not HAS_SERVE:
-        print('NOTE: this spark has no command serve: its clients are not tested', file=sys.stderr)
-        return unittest.TestSuite()
-    return tests
 
 
 def installed():
@@ -40,19 +32,18 @@ class Clients(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.tmp = tempfile.TemporaryDirectory()
-        chat = pathlib.Path(cls.tmp.name) / 'chat.gguf' # random weights, a chat template, 8192 positions
-        subprocess.run([BUILD / 'tools/synthetic-model/synthetic-model', 'tiny-llama', 'q4_0', chat], check=True)
-        cls.service = Service({'chat': chat, 'demo': None}).__enter__()
+        cls.addClassCleanup(cls.tmp.cleanup)
+        keys, cls.socket = (pathlib.Path(cls.tmp.name) / name for name in ('keys', 'socket'))
+        cls.server = Server('--model', f'chat={chat_model(cls.tmp.name)}', '--model', 'demo=', '--keys', keys, '--listen', f'unix:{cls.socket}', key=new_key(keys))
 
     @classmethod
     def tearDownClass(cls):
-        code = cls.service.close()
-        cls.tmp.cleanup()
+        code = cls.server.close()
         assert code == 0, f'spark serve: exit {code} after SIGTERM'
 
     def node(self, script, model, env=None):
         """Every line of the script is a claim; none may fail."""
-        p = subprocess.run(['node', script, self.service.base, self.service.key, model], cwd=installed(), capture_output=True, text=True, timeout=900,
+        p = subprocess.run(['node', script, self.server.base, self.server.key, model], cwd=installed(), capture_output=True, text=True, timeout=900,
                            env={'PATH': '/usr/local/bin:/usr/bin:/bin', **(env or {})})
         self.assertRegex(p.stdout, r'(?m)^[1-9]\d* passed, 0 failed$', p.stdout + p.stderr)
         self.assertEqual(p.returncode, 0)
@@ -80,29 +71,29 @@ class Clients(unittest.TestCase):
         return json.dumps({'model': 'chat', 'max_tokens': 8, 'temperature': 0, 'messages': [{'role': 'user', 'content': 'Say hi.'}], **more})
 
     def test_curl_asks_for_a_chat_completion(self):
-        status, body = self.curl(self.service.base + '/v1/chat/completions', '-H', f'Authorization: Bearer {self.service.key}',
+        status, body = self.curl(self.server.base + '/v1/chat/completions', '-H', f'Authorization: Bearer {self.server.key}',
                                  '-H', 'Content-Type: application/json', '-d', self.chat_request())
         self.assertEqual(status, 200, body)
         self.assertNotEqual(json.loads(body)['choices'][0]['message']['content'], '')
 
     def test_curl_reads_a_stream(self):
-        status, body = self.curl('-N', self.service.base + '/v1/chat/completions', '-H', f'Authorization: Bearer {self.service.key}',
+        status, body = self.curl('-N', self.server.base + '/v1/chat/completions', '-H', f'Authorization: Bearer {self.server.key}',
                                  '-H', 'Content-Type: application/json', '-d', self.chat_request(stream=True))
         self.assertEqual(status, 200, body)
         self.assertEqual(api_rows.events(body)[-1], '[DONE]')
 
     def test_curl_over_the_unix_socket(self):
-        status, body = self.curl('--unix-socket', self.service.socket, 'http://localhost/v1/models', '-H', f'Authorization: Bearer {self.service.key}')
+        status, body = self.curl('--unix-socket', self.socket, 'http://localhost/v1/models', '-H', f'Authorization: Bearer {self.server.key}')
         self.assertEqual(status, 200, body)
         self.assertEqual({m['id'] for m in json.loads(body)['data']}, {'chat', 'demo'})
 
     def test_curl_without_a_key_is_refused_and_health_needs_none(self):
-        self.assertEqual(self.curl(self.service.base + '/v1/models')[0], 401)
+        self.assertEqual(self.curl(self.server.base + '/v1/models')[0], 401)
         for path in '/health', '/health/live', '/health/ready', '/health/startup':
-            self.assertEqual(self.curl(self.service.base + path)[0], 200, path)
+            self.assertEqual(self.curl(self.server.base + path)[0], 200, path)
 
     def test_curl_asks_as_ollama_users_do(self):
-        status, body = self.curl(self.service.base + '/api/generate', '-H', f'Authorization: Bearer {self.service.key}',
+        status, body = self.curl(self.server.base + '/api/generate', '-H', f'Authorization: Bearer {self.server.key}',
                                  '-d', json.dumps({'model': 'chat', 'prompt': 'Say hi.', 'options': {'num_predict': 4}}))
         self.assertEqual(status, 200, body)
         lines = [json.loads(line) for line in body.splitlines()]
@@ -112,7 +103,7 @@ class Clients(unittest.TestCase):
 
     @needs_data
     def test_rows_of_the_shared_requests(self):
-        passed, failed, due = api_rows.run(DATA / 'api/requests.jsonl', self.service.base, 'chat', self.service.key)
+        passed, failed, due = api_rows.run(DATA / 'api/requests.jsonl', self.server.base, 'chat', self.server.key)
         print('\n'.join(f'due: {d}' for d in due), file=sys.stderr)
         self.assertEqual(failed, [])
         self.assertGreaterEqual(passed, 28)

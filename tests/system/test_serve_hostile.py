@@ -2,8 +2,8 @@
 import json, os, pathlib, random, signal, socket, struct, threading, time, unittest
 
 from gguf_edit import add_strings
-from serving import Server, in_parallel
-from support import DATA, Folder, needs_data, spark
+from serving import Server, in_parallel, new_key
+from support import DATA, Folder, needs_data
 
 STORIES = DATA / 'llm/stories260K/stories260K.q8_0.gguf'
 
@@ -247,7 +247,7 @@ class Hostile(Folder):
         keys = self.dir / 'keys'
 
         def key(*options):
-            return spark('key', 'new', '--keys', keys, *options)[1].decode().strip()
+            return new_key(keys, *options)
         one, small, other = key('--max-parallel', '1'), key('--max-context', '40'), key('--name', 'other')
         with Server('--keys', keys, auth=True) as s:
             s.key = one

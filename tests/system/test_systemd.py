@@ -1,10 +1,8 @@
 """Started as an operator starts it: by systemd's sockets and messages, from a file, by variables, behind TLS and proxies."""
-import contextlib, http.client, json, os, pathlib, re, shutil, signal, socket, ssl, struct, subprocess, sys, time, unittest
+import contextlib, http.client, json, os, pathlib, re, shutil, signal, socket, ssl, struct, subprocess, time, unittest
 
-from serving import Server, UnixConnection, free_port
-from support import ROOT, SPARK, Folder, spark
-
-CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(('SPARK_', 'LISTEN_', 'NOTIFY_'))}
+from serving import Server, UnixConnection, free_port, new_key
+from support import CLEAN, ROOT, SPARK, Folder, spark
 
 
 class Manager:
@@ -73,7 +71,7 @@ class Systemd(Folder):
     def test_sockets_messages_reload_and_stop(self):
         path = str(self.dir / 's')
         keys = self.dir / 'keys'
-        key = spark('key', 'new', '--keys', keys, '--name', 'a')[1].decode().strip()
+        key = new_key(keys, '--name', 'a')
         sockets = listening(path, ('127.0.0.1', 0))
         port = sockets[1].getsockname()[1]
         with Manager(self.dir, sockets, '--keys', keys) as m:
@@ -139,7 +137,7 @@ class Systemd(Folder):
     @unittest.skipUnless(os.geteuid() == 0, 'needs root')
     def test_a_credential_of_systemd_is_taken_as_a_secret(self):
         keys = self.dir / 'keys'
-        spark('key', 'new', '--keys', keys)
+        new_key(keys)
         for mode, group, code in (0o440, 0, None), (0o440, 12345, 3), (0o444, 0, 3), (0o460, 0, 3):
             os.chown(keys, 0, group)
             os.chmod(keys, mode)
@@ -198,7 +196,7 @@ class Settings(Folder):
 
     def test_reloads_and_ends_of_engines_are_counted(self):
         keys = self.dir / 'keys'
-        key = spark('key', 'new', '--keys', keys, '--metrics')[1].decode().strip()
+        key = new_key(keys, '--metrics')
         with Server('--keys', keys, auth=True) as s:
             s.key = key
             for text, result in (keys.read_text(), 'ok'), ('nonsense', 'failed'):
@@ -212,7 +210,7 @@ class Settings(Folder):
     def test_the_example_file_starts_a_service(self):
         text = (ROOT / 'packaging/spark.conf').read_text().replace('/etc/spark', str(self.dir))
         (self.dir / 'spark.conf').write_text(text)
-        key = spark('key', 'new', '--keys', self.dir / 'keys')[1].decode().strip()
+        key = new_key(self.dir / 'keys')
         with Server('--config', self.dir / 'spark.conf', auth=True) as s:
             s.key, s.model = key, 'demo'
             self.assertTrue(s.complete())
@@ -226,7 +224,7 @@ class Settings(Folder):
     def test_a_start_that_cannot_succeed_ends_with_the_reason(self):
         for args, why in (['--model', 'm=/nowhere/m.gguf'], 'cannot open'), (['--keys', '/nowhere/keys'], 'cannot open'), \
                 (['--config', '/nowhere/conf'], 'cannot open'):
-            code, _, err = spark('serve', '--listen', f'tcp:127.0.0.1:{free_port()}', *args, timeout=20)
+            code, _, err = spark('serve', '--listen', 'tcp:127.0.0.1:0', *args, timeout=20)
             self.assertEqual(code, 1, err)
             self.assertIn(why, err)
 
@@ -250,16 +248,13 @@ class Tls(Folder):
         run('req', *curve, '-keyout', 'client.key', '-out', 'client.csr', '-subj', '/CN=ward-7')
         run('x509', '-req', '-in', 'client.csr', '-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-out', 'client.pem', '-days', 2)
         self.keys = self.dir / 'keys'
-        self.key = spark('key', 'new', '--keys', self.keys)[1].decode().strip()
+        self.key = new_key(self.keys)
         self.options = ['--keys', self.keys, '--tls-cert', self.dir / 'cert.pem', '--tls-key', self.dir / 'key.pem']
 
     def start(self, *more):
         s = Server(*self.options, *more, auth=True, wait=False)
         self.addCleanup(s.__exit__)
-        end = time.monotonic() + 20
-        while 'memory_plan' not in s.log():
-            self.assertTrue(s.process.poll() is None and time.monotonic() < end, s.log())
-            time.sleep(0.05)
+        s.wait_log('listening on')
         return s
 
     def ask(self, s, client=None):
@@ -282,19 +277,18 @@ class Tls(Folder):
 
     def test_a_private_key_that_others_may_read_is_refused(self):
         os.chmod(self.dir / 'key.pem', 0o644)
-        code, _, err = spark('serve', *self.options, '--listen', f'tcp:127.0.0.1:{free_port()}')
+        code, _, err = spark('serve', *self.options, '--listen', 'tcp:127.0.0.1:0')
         self.assertEqual(code, 3, err)
         self.assertIn('chmod 600', err)
 
     def test_a_certificate_that_does_not_fit_the_key_ends_the_start(self):
         shutil.copy(self.dir / 'ca.pem', self.dir / 'cert.pem')
-        code, _, err = spark('serve', *self.options, '--listen', f'tcp:127.0.0.1:{free_port()}')
+        code, _, err = spark('serve', *self.options, '--listen', 'tcp:127.0.0.1:0')
         self.assertEqual(code, 1, err)
 
     def test_an_address_of_the_network_by_tls_or_aloud_without(self):
-        port = free_port()
         for more in self.options[2:], ['--tls', 'off']:
-            p = subprocess.Popen([SPARK, 'serve', '--keys', self.keys, '--listen', f'tcp:0.0.0.0:{port}', *map(str, more)], stderr=subprocess.PIPE, env=CLEAN)
+            p = subprocess.Popen([SPARK, 'serve', '--keys', self.keys, '--listen', 'tcp:0.0.0.0:0', *map(str, more)], stderr=subprocess.PIPE, env=CLEAN)
             try:
                 for line in p.stderr:
                     if b'listening on' in line:
@@ -319,15 +313,11 @@ class Proxy(Folder):
 
     def test_a_listed_proxy_tells_who_asks(self):
         keys = self.dir / 'keys'
-        spark('key', 'new', '--keys', keys)
+        new_key(keys)
         s = Server('--keys', keys, '--proxy', '127.0.0.1', auth=True, wait=False)
         with s:
-            end = time.monotonic() + 20
-            while 'memory_plan' not in s.log() and time.monotonic() < end:
-                time.sleep(0.05)
             self.assertIn(b' 401 ', self.say(s, self.HEAD + self.ASK).splitlines()[0])
-            time.sleep(0.2)
-            self.assertIn('203.0.113.7', s.log())
+            s.wait_log(r'203\.0\.113\.7')
             self.assertNotIn(b' 401 ', self.say(s, self.ASK), 'whoever says nothing of a client is no proxy')
 
     def test_nobody_else_is_believed(self):
