@@ -121,13 +121,13 @@ SPARK_UNUSED static spark_piece_message piece_of(const char *text, uint32_t id, 
 }
 
 SPARK_UNUSED static const spark_finished_message answer_finish = {.finish = SPARK_FINISH_STOP,
-                                                     .stop_string = true,
-                                                     .which_stop = 0,
-                                                     .n_prompt = 10,
-                                                     .n_cached = 4,
-                                                     .n_tokens = 3,
-                                                     .prompt_us = 2000,
-                                                     .decode_us = 3000};
+                                                                  .stop_string = true,
+                                                                  .which_stop = 0,
+                                                                  .n_prompt = 10,
+                                                                  .n_cached = 4,
+                                                                  .n_tokens = 3,
+                                                                  .prompt_us = 2000,
+                                                                  .decode_us = 3000};
 
 /* Two pieces and the end, for every choice, turn by turn. */
 SPARK_UNUSED static void answer_run(answer *x)

@@ -243,6 +243,28 @@ static void test_what_is_refused_is_counted_by_its_reason(void **state)
     stop(&r);
 }
 
+static void test_what_never_became_a_request_is_counted_too(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *raw, *reason;
+    } rows[] = {{"GET /metrics HTTP/1.1\nHost: a\n\n", "malformed"},
+                {"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n", "too_large"},
+                {"GET /metrics HTTP/1.1\r\n", "timeout"}};
+    rig r;
+    start_served(&r, "log_level = error\nlisten = unix:/x\nhead_timeout = 300ms\n[model m]\n");
+    for (size_t i = 0; i < SPARK_COUNT(rows); i++) {
+        char name[64];
+        snprintf(name, sizeof name, "spark_refused_total{reason=\"%s\"}", rows[i].reason);
+        const int c = dial(&r);
+        assert_int_equal(send(c, rows[i].raw, strlen(rows[i].raw), MSG_NOSIGNAL), strlen(rows[i].raw));
+        assert_said(hear_client(c, "\"code\"", WAIT_MS), "HTTP/1.1 4");
+        close(c);
+        assert_true(metric(&r, name) == 1);
+    }
+    stop(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -253,6 +275,7 @@ int main(void)
         cmocka_unit_test(test_bodies_of_those_who_wait_are_bounded_and_given_back_when_the_load_fails),
         cmocka_unit_test(test_a_model_is_unloaded_by_those_who_may),
         cmocka_unit_test(test_what_is_refused_is_counted_by_its_reason),
+        cmocka_unit_test(test_what_never_became_a_request_is_counted_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

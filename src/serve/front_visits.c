@@ -395,5 +395,18 @@ static void visit_on_request(void *ctx, http_exchange *x)
         visit_answer(v);
 }
 
-const http_handler front_handler = {
-    .on_head = visit_on_head, .on_request = visit_on_request, .on_room = visit_on_room, .on_gone = visit_on_gone};
+/* What never became a request. */
+static void visit_on_refused(void *ctx, int status, bool connection)
+{
+    const char *reason = "malformed";
+    if (status == 408) reason = "timeout";
+    if (status == 413 || status == 414 || status == 431) reason = "too_large";
+    if (status == 503) reason = "memory";
+    front_metrics_refused(ctx, connection ? "connections" : reason);
+}
+
+const http_handler front_handler = {.on_head = visit_on_head,
+                                    .on_request = visit_on_request,
+                                    .on_room = visit_on_room,
+                                    .on_gone = visit_on_gone,
+                                    .on_refused = visit_on_refused};

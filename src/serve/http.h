@@ -54,6 +54,8 @@ typedef struct http_handler {
     void (*on_room)(void *ctx, http_exchange *x);
     /* After on_head and before the reply's end: the client left, broke the protocol or was too slow. x is not valid afterwards. */
     void (*on_gone)(void *ctx, http_exchange *x);
+    /* Somebody was turned away here, with this status: a request that is none, too large or too slow; or a whole connection. */
+    void (*on_refused)(void *ctx, int status, bool connection);
     void *ctx;
 } http_handler;
 

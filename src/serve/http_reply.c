@@ -394,7 +394,9 @@ static int error_body(int status, const char *code, const char *message, char *o
 void http__error(http_exchange *x, int status, const char *code, const char *message)
 {
     static const http_field later = {"Retry-After", "1"};
+    const http_handler *h = &x->conn->server->handler;
     char body[400];
+    if (h->on_refused) h->on_refused(h->ctx, status, false);
     const int n = error_body(status, code, message, body, sizeof body);
     x->parser.keep_alive = false;
     x->parser.state = HTTP_PARSE_FAILED;

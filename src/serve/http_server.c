@@ -229,7 +229,9 @@ static void resume_fired(evutil_socket_t fd, short what, void *arg)
 /* A constant answer at a constant price; a TLS client only sees the close. */
 static void accept_refuse(http_listening *l, int fd, int status, const char *code, const char *message)
 {
+    const http_handler *h = &l->server->handler;
     char reply[640];
+    if (h->on_refused) h->on_refused(h->ctx, status, true);
     if (!l->l.tls) {
         const size_t n = http__refusal(l->server, status, code, message, reply, sizeof reply);
         if (send(fd, reply, n, MSG_NOSIGNAL | MSG_DONTWAIT) > 0) {

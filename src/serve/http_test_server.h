@@ -87,7 +87,7 @@ static void on_gone(void *ctx, http_exchange *x)
 
 SPARK_UNUSED static void server_start(fixture *f)
 {
-    const http_handler h = {on_head, on_request, on_room, on_gone, f};
+    const http_handler h = {on_head, on_request, on_room, on_gone, NULL, f};
     f->base = event_base_new();
     assert_ok(http_server_create(&f->server, f->base, &f->limits, &h, NULL));
 }
