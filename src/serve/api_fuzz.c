@@ -1,6 +1,7 @@
 /* api_fuzz.c - aims at api_call_parse and api_reply_*: the first byte chooses a route, the rest is a body. What is taken must make
  * asks that cross the wire unchanged, and a reply to it, whatever its pieces hold, must be valid JSON throughout. */
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,6 +98,20 @@ static void fuzz_error(api_dialect d, const api_error *e)
     api_out_free(&o);
 }
 
+/* A time is what it says when written again, or a refusal. */
+static void fuzz_timeout(spark_bytes text)
+{
+    uint32_t ms = 0;
+    char again[16];
+    api_error e;
+    if (!api_timeout_parse(text, &ms, &e)) {
+        fuzz_error(API_OPENAI, &e);
+        return;
+    }
+    snprintf(again, sizeof again, "%u", ms);
+    if (text.ptr && !spark_bytes_is(text, again)) abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     spark_arena *a = NULL;
@@ -105,6 +120,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size == 0) return 0;
     const api_route *route = &api_routes[data[0] % api_n_routes];
     const spark_bytes body = {data + 1, size - 1};
+    fuzz_timeout(body);
     if (spark_arena_create(&a, 64u << 20, NULL).code != SPARK_OK) abort();
     if (api_call_parse(&call, route, body, (spark_bytes){0}, a, &e)) {
         for (uint32_t i = 0; i < call.n_asks; i++) fuzz_ask(&call.asks[i], a);

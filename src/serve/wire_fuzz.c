@@ -41,6 +41,7 @@ static spark_wire *fuzz_end(spark_wire_side side, bool ready)
 static uint64_t fuzz_payload(const spark_wire_frame *f)
 {
     static spark_piece_message piece;
+    spark_started_message started;
     spark_finished_message finished;
     spark_failed_message failed;
     spark_engine_stats stats;
@@ -48,6 +49,11 @@ static uint64_t fuzz_payload(const spark_wire_frame *f)
     uint64_t sum = (uint64_t)f->type * 31 + f->payload.len + f->stream;
     if (f->type == SPARK_WIRE_PIECE && spark_ok(spark_get_piece(&piece, f->payload, &err)))
         sum += piece.n_top + piece.text.len;
+    if (f->type == SPARK_WIRE_STARTED && spark_ok(spark_get_started(&started, f->payload, &err))) {
+        uint8_t back[SPARK_STARTED_BYTES];
+        spark_put_started(back, &started);
+        if (memcmp(back, f->payload.ptr, sizeof back) != 0) abort();
+    }
     if (f->type == SPARK_WIRE_FINISHED && spark_ok(spark_get_finished(&finished, f->payload, &err)))
         sum += finished.n_tokens;
     if (f->type == SPARK_WIRE_FAILED && spark_ok(spark_get_failed(&failed, f->payload, &err))) sum += failed.err.code;
