@@ -2,11 +2,12 @@
 #   make        the release binary at build/spark        make check   all tests, as CI runs them
 #   make run    builds and answers from the demo model   make bench   speed beside the peers that are installed
 #   make soak   ten minutes of a bad crowd                make bench-serve  the service beside the peers' servers
+#   make jail-arm  the jail on 64-bit ARM, live in a virtual machine
 JOBS ?= $(shell nproc)
 PROMPT ?= Once upon a time
 FUZZ_SECONDS ?= 60
 
-.PHONY: all everything deps check-deps quick-deps bench-deps run check quick-check bench bench-serve soak fuzz format lint asan ubsan tsan cross install clean
+.PHONY: all everything deps check-deps quick-deps bench-deps arm-live-deps run check quick-check bench bench-serve soak fuzz format lint asan ubsan tsan cross jail-arm install clean
 .NOTPARALLEL: # ninja is parallel; targets stand in order
 
 all: build/build.ninja
@@ -27,6 +28,9 @@ quick-deps:
 
 bench-deps:
 	@tools/install-deps bench
+
+arm-live-deps:
+	@tools/install-deps arm-live
 
 build/build.ninja: | deps
 	@CC=$$(tools/find-compiler) meson setup build --prefix=/usr/local > build.log 2>&1 || { cat build.log; exit 1; }; rm -f build.log
@@ -63,6 +67,9 @@ asan ubsan tsan: check-deps
 
 cross: check-deps
 	@tools/cross-check
+
+jail-arm: arm-live-deps all
+	@tools/jail-arm
 
 install: everything
 	@meson install -C build --no-rebuild

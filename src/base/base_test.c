@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/checked.h"
@@ -301,6 +302,9 @@ static void test_pages_are_zeroed_and_aligned(void **state)
     assert_int_equal(((uint8_t *)p.ptr)[(3 << 20) - 1], 0);
     spark_pages_free(&p);
     assert_null(p.ptr);
+    assert_ok(spark_pages_alloc(&p, 1, "a test", NULL));
+    assert_int_equal((uintptr_t)p.ptr % (uintptr_t)sysconf(_SC_PAGESIZE), 0);
+    spark_pages_free(&p);
     assert_code(spark_pages_alloc(&p, SIZE_MAX - 5, "a test", NULL), SPARK_E_LIMIT);
 }
 

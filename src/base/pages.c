@@ -3,23 +3,24 @@
 
 #include <stdint.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/checked.h"
 
-enum { PAGES_SMALL = 4096, PAGES_HUGE = 2 << 20 };
+enum { PAGES_HUGE = 2 << 20 };
 
 spark_status spark_pages_alloc(spark_pages *out, size_t len, const char *what, spark_err *err)
 {
-    const size_t align = len >= PAGES_HUGE ? PAGES_HUGE : PAGES_SMALL;
+    const size_t small = (size_t)sysconf(_SC_PAGESIZE); /* 4, 16 or 64 KiB: libc knows it without a call */
+    const size_t align = len >= PAGES_HUGE ? PAGES_HUGE : small;
     size_t map_len = 0;
-    SPARK_CHECK(len <= SIZE_MAX / 2 &&
-                    spark_add_size(spark_round_up(len + !len, PAGES_SMALL), align + 2 * PAGES_SMALL, &map_len),
+    SPARK_CHECK(len <= SIZE_MAX / 2 && spark_add_size(spark_round_up(len + !len, small), align + 2 * small, &map_len),
                 err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "%zu bytes for %s are too many", len, what);
     uint8_t *map = mmap(NULL, map_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     SPARK_CHECK(map != MAP_FAILED, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for %s (%zu bytes)", what, len);
-    const uintptr_t first = (uintptr_t)map + PAGES_SMALL;
-    uint8_t *ptr = map + PAGES_SMALL + (size_t)(-first & (align - 1));
-    const size_t usable = spark_round_up(len + !len, PAGES_SMALL);
+    const uintptr_t first = (uintptr_t)map + small;
+    uint8_t *ptr = map + small + (size_t)(-first & (align - 1));
+    const size_t usable = spark_round_up(len + !len, small);
     if (mprotect(ptr, usable, PROT_READ | PROT_WRITE) != 0) {
         munmap(map, map_len);
         return spark_fail(err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for %s (%zu bytes)", what, len);

@@ -8,7 +8,7 @@
 #include "base/status.h"
 
 typedef struct spark_pages {
-    void *ptr; /* aligned to 4096; to 2 MiB if len is at least that */
+    void *ptr; /* aligned to a page of the system; to 2 MiB if len is at least that */
     size_t len;
     void *map; /* what munmap needs */
     size_t map_len;

@@ -33,7 +33,12 @@ static const char *const act_no_strings[] = {NULL};
 static uint64_t act_room[64]; /* for what a call wants to write */
 static const uint64_t act_zeros[16];
 static const uint64_t act_clone3_args[11] = {0, 0, 0, 0, SIGCHLD};
-static SPARK_ALIGNED(4096) uint8_t act_page[4096];
+#if defined(__aarch64__)
+#define ACT_PAGE 65536 /* kernels are built for pages of 4, 16 or 64 KiB */
+#else
+#define ACT_PAGE 4096
+#endif
+static SPARK_ALIGNED(ACT_PAGE) uint8_t act_page[ACT_PAGE];
 static const struct sockaddr_in act_address = {
     .sin_family = AF_INET, .sin_port = 0x5000, .sin_addr.s_addr = 0x0100007f};
 static const struct iovec act_memory = {act_room, sizeof act_room};
@@ -212,19 +217,19 @@ static const jail_act acts[] = {
          P([3] = act_room, [4] = act_room)),
 
     /* Memory */
-    CALL("make memory executable", 10, 226, V([1] = 4096, [2] = PROT_READ | PROT_EXEC), P(act_page),
+    CALL("make memory executable", 10, 226, V([1] = ACT_PAGE, [2] = PROT_READ | PROT_EXEC), P(act_page),
          .entered = JAIL_HELD_BY_MDWE),
-    CALL("make memory executable, with a key", 329, 288, V([1] = 4096, [2] = PROT_READ | PROT_EXEC, [3] = UINT64_MAX),
-         P(act_page)),
+    CALL("make memory executable, with a key", 329, 288,
+         V([1] = ACT_PAGE, [2] = PROT_READ | PROT_EXEC, [3] = UINT64_MAX), P(act_page)),
     CALL("map executable memory", 9, 222,
          V(0, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, UINT64_MAX),
          .entered = JAIL_HELD_BY_MDWE),
     CALL("map a file", 9, 222, V(0, 4096, PROT_READ, MAP_PRIVATE, SPARK_JAIL_FIRST_FD)),
     CALL("map shared memory", 9, 222, V(0, 4096, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, UINT64_MAX)),
     CALL("map memory", 9, 222, V(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, UINT64_MAX)),
-    CALL("unmap memory", 11, 215, V([1] = 4096), P(act_page)),
+    CALL("unmap memory", 11, 215, V([1] = ACT_PAGE), P(act_page)),
     CALL("grow the heap", 12, 214, V(0)),
-    CALL("seal memory", 462, 462, V([1] = 4096), P(act_page)),
+    CALL("seal memory", 462, 462, V([1] = ACT_PAGE), P(act_page)),
     CALL("get shared memory", 29, 194, V(0, 4096, 01600)),
     CALL("get a semaphore", 64, 190, V(0, 1, 01600)),
     CALL("get a message queue", 68, 186, V(0, 01600)),

@@ -53,12 +53,13 @@ class Server:
     """Server('--model', 'm=FILE', ...): one on a loopback port that the system chose. It asks for keys if told auth=True, or by
     key= a key of the file that --keys names. Ended by close(), which lets it drain, or on leaving the context, at once."""
 
-    def __init__(self, *args, auth=False, key=None, env=None, wait=True, user=None):
+    def __init__(self, *args, auth=False, key=None, env=None, wait=True, user=None, wrapper=()):
         command = [SPARK, 'serve', '--listen', 'tcp:127.0.0.1:0', *map(str, args)]
         if not auth and not key:
             command += ['--no-auth']
         if user:
             command = ['setpriv', '--reuid', str(user), '--regid', str(user), '--clear-groups', *command]
+        command = [*wrapper, *command]
         self.key = key
         models = [a.split('=')[0] for a, before in zip(args[1:], args) if before == '--model'] or ['demo']
         self.model = models[0]

@@ -1,6 +1,7 @@
-"""`spark jail` on this machine: as root, as a normal user, and where namespaces are refused."""
-import json, os, subprocess, unittest
+"""`spark jail` on this machine: as root, as a normal user, where namespaces are refused, in a container without privileges."""
+import json, os, pathlib, subprocess, sys, unittest
 
+import serving
 from support import AS_USER, ROOT, SPARK, WITHOUT_NAMESPACES, Folder, can, is_one_error_line, spark
 
 # What a cell that serves must be killed for, whatever the table says (by hand: a wrong table must not hide here).
@@ -15,14 +16,17 @@ ALWAYS_FATAL = [
     'a call that does not exist']
 
 
-class Jail(Folder):
+class Proof(Folder):
     def run_jail(self, wrapper, *options):
         """Through a pipe for stderr, as under a supervisor."""
         p = subprocess.run([*wrapper, self.binary(), 'jail', *options], stdin=subprocess.DEVNULL, capture_output=True, timeout=120, cwd='/')
         return p.returncode, p.stdout, p.stderr.decode()
 
     def prove(self, wrapper, *options):
-        code, out, err = self.run_jail(wrapper, '--json', *options)
+        return self.judge(*self.run_jail(wrapper, '--json', *options))
+
+    def judge(self, code, out, err):
+        """What the command printed shows a jail that holds; the object (tools/jail-arm asks this, too)."""
         self.assertEqual(code, 0, err)
         result = json.loads(out)
         self.assertEqual(result['wrong'], 0, [t for t in result['trials'] if not t['right']])
@@ -68,6 +72,8 @@ class Jail(Folder):
         self.assertEqual(entered['open a file for reading']['verdict'], 'nothing there' if strict else 'failed')
         self.assertGreater(len(entered), 30 if strict else 25)
 
+
+class Jail(Proof):
     @unittest.skipUnless(can('unshare', '--user'), 'no user namespaces here')
     def test_every_forbidden_act_is_held_at_strict(self):
         result = self.prove([], '--level', 'strict')
@@ -118,6 +124,54 @@ class Jail(Folder):
         p = subprocess.run(['spark-cell', 'x', 'role=0 level=2'], executable=SPARK, capture_output=True)
         self.assertEqual(p.returncode, 2)
         self.assertTrue(is_one_error_line(p.stderr.decode()), p.stderr)
+
+
+CONTAINER = [sys.executable, str(pathlib.Path(__file__).resolve().parent / 'container.py')]
+FIRST_PROCESS = ['unshare', '--pid', '--fork', '--mount-proc']  # as in a container: before the filter, which refuses it
+
+
+@unittest.skipUnless(can(*FIRST_PROCESS, *CONTAINER), 'only root can filter as a container runtime does')
+class Container(Proof):
+    """What docs/OPERATING.md says of containers that ask for nothing: standard, and strict is refused by name."""
+
+    def serve(self, *options, wrapper):
+        return serving.Server('--model', 'demo=', *options, wrapper=[*CONTAINER, *wrapper])
+
+    def refused(self, *options, wrapper):
+        """What `serve` says before it ends with 3."""
+        p = subprocess.run([*CONTAINER, *wrapper, self.binary(), 'serve', '--model', 'demo=', '--listen', 'tcp:127.0.0.1:0', '--no-auth', *options],
+                           stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        err = p.stderr.decode()
+        self.assertEqual((p.returncode, p.stdout), (3, b''), err)
+        self.assertTrue(is_one_error_line(err), err)
+        return err
+
+    def check_container(self, *wrapper):
+        self.check_level(self.prove([*FIRST_PROCESS, *CONTAINER, *wrapper]), False)
+        code, out, err = self.run_jail([*CONTAINER, *wrapper], '--level', 'strict', '--json')
+        self.assertEqual((code, out), (3, b''))
+        self.assertIn("user and pid namespace: clone: Operation not permitted; '--level standard' can be had", err)
+        self.assertIn('level strict cannot be had here: user and pid namespace (clone: Operation not permitted); --jail standard can', self.refused(wrapper=wrapper))
+        with serving.Server('--model', 'demo=') as outside, self.serve('--jail', 'standard', wrapper=wrapper) as inside:
+            self.assertEqual(inside.complete(), outside.complete())
+            self.assertEqual(inside.close(), 0)
+
+    def test_a_container_of_root_has_standard_and_refuses_to_serve_without_being_asked(self):
+        self.check_container()
+
+    def test_a_container_of_a_user_has_standard_and_refuses_to_serve_without_being_asked(self):
+        self.check_container('--user')
+
+    def test_where_landlock_is_filtered_no_level_is_granted_and_only_off_serves(self):
+        for user in [], ['--user']:
+            wrapper = ['--no-landlock', *user]
+            code, out, err = self.run_jail([*CONTAINER, *wrapper], '--json')
+            self.assertEqual((code, out), (3, b''))
+            self.assertIn('landlock: landlock_create_ruleset: Operation not permitted; no level can be had', err)
+            for options in [], ['--jail', 'standard']:
+                self.assertIn('landlock (landlock_create_ruleset: Operation not permitted); --jail off can', self.refused(*options, wrapper=wrapper))
+            with self.serve('--jail', 'off', wrapper=wrapper) as inside:
+                self.assertGreater(len(inside.complete()), 20)
 
 
 if __name__ == '__main__':
