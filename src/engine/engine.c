@@ -223,6 +223,7 @@ spark_status spark_engine_create(spark_engine **out, const spark_engine_parts *p
         spark_engine_destroy(&e);
         return st;
     }
+    spark_exec_pulse(e->exec, parts->pulse, parts->pulse_ctx);
     engine_set_tables(e);
     *out = e;
     return SPARK_SUCCESS;

@@ -192,6 +192,32 @@ static void test_a_value_that_is_not_finite_fails_only_its_request(void **state)
     stop();
 }
 
+static unsigned n_pulses;
+static void count_pulse(void *ctx) { *(unsigned *)ctx += 1; }
+
+/* Whoever watches the process must not take a long pass for one that hangs. */
+static void test_every_layer_of_a_pass_gives_a_sign_of_life(void **state)
+{
+    (void)state;
+    static wish w;
+    const spark_engine_options o = plain_options();
+    spark_engine_parts parts = parts_of(2);
+    spark_net_info info;
+    spark_err err = {0};
+    start(&o, 2);
+    spark_engine_destroy(&the.e);
+    n_pulses = 0;
+    parts.pulse = count_pulse;
+    parts.pulse_ctx = &n_pulses;
+    assert_ok(spark_engine_create(&the.e, &parts, &o, &err));
+    wish_make(&w, 0, 0, 0, 100, 5);
+    submit(&w);
+    run_dry();
+    spark_net_info_get(model.net, &info);
+    assert_int_equal(n_pulses, stats().n_passes * info.n_layers);
+    stop();
+}
+
 static void test_create_survives_every_refusal_of_memory(void **state)
 {
     (void)state;
@@ -293,6 +319,7 @@ int main(void)
         cmocka_unit_test(test_what_cannot_meet_its_deadline_is_refused_at_once),
         cmocka_unit_test(test_create_refuses_what_cannot_be),
         cmocka_unit_test(test_a_value_that_is_not_finite_fails_only_its_request),
+        cmocka_unit_test(test_every_layer_of_a_pass_gives_a_sign_of_life),
         cmocka_unit_test(test_create_survives_every_refusal_of_memory),
         cmocka_unit_test(test_nothing_is_allocated_after_create),
         cmocka_unit_test(test_the_plan_is_exactly_what_is_taken),

@@ -269,6 +269,7 @@ static void forward_layers(net_thread *t)
     spark__pass_rows(t, set);
     for (uint32_t i = 0; i < n->info.n_layers; i++) {
         const net_layer *l = &n->layers[i];
+        if (t->index == 0 && e->pulse) e->pulse(e->pulse_ctx);
         forward_prepare(t, set, i > 0, i > 0 ? &n->layers[i - 1].ffn_post_norm : NULL, &l->attn_norm, l->qkv_forms);
         forward_qkv(t, l, set);
         if (i + 1 == n->info.n_layers) set = &e->wanted;
@@ -408,6 +409,12 @@ spark_status spark_exec_create(spark_exec **out, const spark_net *n, const spark
                              .segments = segments + at.n_batch};
     *out = e;
     return SPARK_SUCCESS;
+}
+
+void spark_exec_pulse(spark_exec *e, void (*pulse)(void *ctx), void *ctx)
+{
+    e->pulse = pulse;
+    e->pulse_ctx = ctx;
 }
 
 void spark_exec_destroy(spark_exec **e)

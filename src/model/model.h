@@ -105,6 +105,8 @@ typedef struct spark_row {
 SPARK_MUST_CHECK spark_status spark_exec_create(spark_exec **out, const spark_net *m, const spark_shape *shape,
                                                 spark_pool *pool, spark_isa isa, spark_err *err);
 void spark_exec_destroy(spark_exec **e);
+/* Called by the caller's thread at every layer of a pass, for whoever must see that a long one goes on. NULL = nobody. */
+void spark_exec_pulse(spark_exec *e, void (*pulse)(void *ctx), void *ctx);
 
 /* Appends rows[0..n) to their sequences (rows of one sequence in order; each takes the next position) and computes.
  * *logits (borrowed until the next call) = [number of rows with .logits][n_vocab] in row order.

@@ -259,6 +259,8 @@ struct spark_exec {
     bool small;               /* every thread repeats the work between products for all rows, in memory of its own */
     bool attn_split;          /* attention is split over blocks */
     _Atomic uint32_t bad_row; /* the lowest row with a value that is not finite; UINT32_MAX = none */
+    void (*pulse)(void *ctx); /* NULL: nobody listens */
+    void *pulse_ctx;
 };
 
 static inline float *spark__exec_f32(const spark_exec *e, size_t offset) { return (float *)(void *)(e->base + offset); }

@@ -80,6 +80,8 @@ typedef enum spark_setting_kind {
       "a request that is not done by then fails; 0: no bound")                                                         \
     X(drain_timeout, SECONDS, "--drain-timeout", "S", "30s", 0, 3600000, NULL,                                         \
       "how long requests may finish after SIGTERM")                                                                    \
+    X(watchdog, SECONDS, "--watchdog", "TIME", "60s", 0, 3600000, NULL,                                                \
+      "a process that does not answer for so long is ended and started again; 0: never")                               \
     X(jail, CHOICE, "--jail", "LEVEL", "strict", 0, 0, "strict|standard|off", "less than this is refused")             \
     X(cpu, TEXT, "--cpu", "LEVEL", "", 0, 0, NULL, "highest CPU level to use; results are the same on all")            \
     X(log_level, CHOICE, "--log-level", "LEVEL", "info", 0, 0, "error|warn|info|debug", "what is logged")              \

@@ -1,6 +1,8 @@
 /* config_check.c - which settings go together. The rules of who may listen where stand here and nowhere else. */
 #include "serve/config_check.h"
 
+#include "serve/config_write.h"
+
 #include <stdio.h>
 
 /* "https://app.example:8443": what browsers send as Origin, and no '*'. */
@@ -100,5 +102,7 @@ spark_status spark__config_check(spark_config *c, spark_err *err)
                     "proxies: '%s' is no address", c->proxies.item[i]);
     SPARK_CHECK(c->max_body <= c->max_bodies, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
                 "max_body is larger than max_bodies, the sum of all");
-    return SPARK_SUCCESS;
+    SPARK_CHECK(c->watchdog == 0 || c->watchdog >= 1000, err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
+                "watchdog: 0 (never), or 1s to 1h");
+    return spark_config_fits(c, err);
 }

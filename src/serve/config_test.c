@@ -74,6 +74,30 @@ static void test_every_row_has_a_default_that_its_own_rules_accept(void **state)
     spark_config_destroy(&c);
 }
 
+/* The front is told all settings in one message: what does not fit is said here, and not by a front that cannot start. */
+static void test_settings_that_no_message_holds_are_refused_with_the_longest(void **state)
+{
+    (void)state;
+    enum { PATH = 4000, MODELS = 42 };
+    static char text[MODELS * (PATH + 64) + 4096], path[PATH + 1];
+    size_t at = (size_t)snprintf(text, sizeof text, "page = yes\n");
+    memset(path, 'p', PATH);
+    for (int i = 0; i < MODELS; i++)
+        at += (size_t)snprintf(text + at, sizeof text - at, "[model m%d]\nfile = /%.*s\n", i, i == 7 ? PATH : PATH - 9,
+                               path);
+    finished(text, SPARK_E_LIMIT, "file of model m7, 4001 bytes, from the file, line 17)");
+    *strstr(text, "[model m40]") = '\0'; /* 40 of them fit */
+    finished(text, SPARK_OK, NULL);
+}
+
+static void test_a_watchdog_has_a_second_or_more_or_is_off(void **state)
+{
+    (void)state;
+    finished("watchdog = 0\n", SPARK_OK, NULL);
+    finished("watchdog = 1\n", SPARK_OK, NULL);
+    finished("watchdog = 999ms\n", SPARK_E_ARGUMENT, "watchdog: 0 (never), or 1s to 1h");
+}
+
 static void test_a_higher_source_wins_whatever_the_order(void **state)
 {
     (void)state;
@@ -422,6 +446,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_row_has_a_default_that_its_own_rules_accept),
         cmocka_unit_test(test_a_higher_source_wins_whatever_the_order),
+        cmocka_unit_test(test_settings_that_no_message_holds_are_refused_with_the_longest),
+        cmocka_unit_test(test_a_watchdog_has_a_second_or_more_or_is_off),
         cmocka_unit_test(test_a_bad_value_is_refused_though_a_flag_overrides_it),
         cmocka_unit_test(test_sizes_and_times_are_read_in_their_units),
         cmocka_unit_test(test_numbers_that_are_none_or_out_of_range_are_refused),

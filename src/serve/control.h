@@ -1,6 +1,7 @@
 /* control.h - the warden's link to the front: one message a packet, with descriptors where a kind has some.
  * The front believes the warden; the warden reads of the front nothing but the fixed head.
- * Order at start: SETTINGS, KEYS, TLS, LISTEN..., MODEL..., GO; the front answers UP. Later: MODEL, KEYS, DRAIN as things happen. */
+ * Order at start: SETTINGS, KEYS, TLS, LISTEN..., MODEL..., GO; the front answers UP. Later: MODEL, KEYS, TLS, DRAIN as things happen.
+ * Engines have numbers, so that what crosses the end of one is not taken for a word on the next. */
 #ifndef SPARK_SERVE_CONTROL_H
 #define SPARK_SERVE_CONTROL_H
 
@@ -14,17 +15,23 @@ typedef enum control_kind {
     CONTROL_KEYS,     /* fd: the key file, for reading; arg 1: there is none. text: an error to be logged instead */
     CONTROL_TLS,      /* fds: certificate chain, private key, and perhaps the CA of clients */
     CONTROL_LISTEN,   /* fd: a listening socket; arg: CONTROL_LISTEN_ bits */
-    CONTROL_MODEL,    /* arg: model; value: control_model_state; READY has the link as fd; text: why it failed */
+    CONTROL_MODEL,    /* arg: model; value: control_model_value; READY has the link as fd; text: why it failed */
     CONTROL_GO,       /* all is told: serve */
     CONTROL_JAIL,     /* text: JSON of what holds, for the page and metrics */
     CONTROL_DRAIN,
+    CONTROL_PING,      /* answered with PONG */
+    CONTROL_RESTARTED, /* arg: model, or CONTROL_THE_FRONT; value: how often it ended by itself and was started again */
+    CONTROL_RESIDENT,  /* arg: as before; value: bytes of memory that its processes have */
     /* from the front */
     CONTROL_UP,
     CONTROL_LOAD, /* arg: model that a request waits for */
     CONTROL_UNLOAD, /* arg: model that nobody asked for within its time, or that is LEAVING; nothing is sent to its engine any more */
-    CONTROL_SWITCHED, /* arg: model; new requests go to the link of the last MODEL READY */
+    CONTROL_SWITCHED, /* arg: model; value: engine. New requests go to it */
+    CONTROL_REFUSED, /* arg: model; value: engine, with CONTROL_CLOSED if its link is closed; else what it says is of no use */
+    CONTROL_RELEASED, /* arg: model; value: engine. Nobody waits for it any more, nor will */
     CONTROL_USED,     /* arg: model that was asked for; value: when, on the monotonic clock. At most once a second */
     CONTROL_DRAINED,
+    CONTROL_PONG,
     CONTROL_N_KINDS
 } control_kind;
 
@@ -41,6 +48,20 @@ typedef enum control_model_state {
     CONTROL_MODEL_FAILED,
     CONTROL_MODEL_LEAVING /* its memory is wanted: send it no more, and answer with UNLOAD; then its engine is told to go */
 } control_model_state;
+
+#define CONTROL_THE_FRONT UINT32_MAX
+#define CONTROL_CLOSED    ((uint64_t)1 << 32)
+
+/* The value of MODEL: the state, and the number of the engine that is READY. */
+static inline uint64_t control_model_value(control_model_state s, uint32_t engine)
+{
+    return (uint64_t)s | (uint64_t)engine << 32;
+}
+static inline control_model_state control_model_state_of(uint64_t value)
+{
+    return (control_model_state)(uint32_t)value;
+}
+static inline uint32_t control_model_engine(uint64_t value) { return (uint32_t)(value >> 32); }
 
 enum {
     CONTROL_HEAD = 16,

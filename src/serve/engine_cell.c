@@ -1,7 +1,7 @@
 /* engine_cell.c - start and loop of an engine cell.
  *
- * Invariants: 1. frames are looked at only while no event waits and the line out has room for any answer, so no answer is
- * ever lost; 2. the cell ends when the warden's link closes; 3. a front's link that closes or breaks its rules takes its
+ * Invariants: 1. a front's frames are looked at only while no event waits and the line out has room for any answer, so no answer is
+ * ever lost; the warden's always, for they ask nothing that can wait; 2. the cell ends when the warden's link closes; 3. a front's link that closes or breaks its rules takes its
  * requests with it, and the next link serves the next front. */
 #include "serve/engine_cell.h"
 
@@ -84,6 +84,27 @@ static spark_status cell_start(engine_cell *c, const spark_jail_spec *spec, spar
     (void)spark_isa_best();  /* asks Linux for AMX where there is some */
     api_text_prepare_cell(); /* from here on JSON lives in scratch */
     return spark_jail_open_phase(spec, err);
+}
+
+/* ---- Signs of life ---- */
+
+/* A line without room holds enough of them already. */
+static void cell_pong(engine_cell *c)
+{
+    (void)!spark_ok(
+        spark_wire_put(c->links[CELL_WARDEN].wire, SPARK_WIRE_PONG, 0, (spark_bytes){0}, (spark_bytes){0}, NULL));
+}
+
+/* From within a pass: on a slow machine one of them can take minutes, and nothing is read meanwhile. */
+static void cell_pulse(void *ctx)
+{
+    engine_cell *c = ctx;
+    const uint64_t now = spark_clock_ns();
+    if (now < c->next_pulse_ns) return;
+    c->next_pulse_ns = now + (uint64_t)CELL_PULSE_MS * 1000000;
+    cell_pong(c);
+    (void)!spark_ok(
+        spark_wire_write(c->links[CELL_WARDEN].wire, c->links[CELL_WARDEN].fd, NULL)); /* the loop will see */
 }
 
 /* ---- The model, and memory for all that will come ---- */
@@ -173,7 +194,9 @@ static spark_status cell_load(engine_cell *c, spark_err *err)
                                       .tokenizer = c->model->tokenizer,
                                       .dry_breaks = c->model->dry_breaks,
                                       .pool = c->model->pool,
-                                      .isa = c->model->isa};
+                                      .isa = c->model->isa,
+                                      .pulse = cell_pulse,
+                                      .pulse_ctx = c};
     SPARK_TRY(spark_engine_create(&c->engine, &parts, &p.engine, err));
     SPARK_TRY(spark_pages_alloc(&pages, p.text, "text of requests", err));
     SPARK_TRY(spark_arena_create_within(&c->scratch, pages.ptr, p.text, err));
@@ -236,19 +259,24 @@ static void cell_take_credit(engine_cell *c, uint32_t link, uint64_t stream)
 /* false: the link broke its rules. */
 static bool cell_take_frame(engine_cell *c, uint32_t link, const spark_wire_frame *f)
 {
+    if ((f->type == SPARK_WIRE_DRAIN || f->type == SPARK_WIRE_PING) && link != CELL_WARDEN) return false;
+    if (f->type == SPARK_WIRE_PING) {
+        cell_pong(c);
+        return true;
+    }
     c->stats_due = true;
     c->links[link].used = true;
     if (f->type == SPARK_WIRE_ASK) cell_take_ask(c, link, f);
     if (f->type == SPARK_WIRE_CANCEL) spark_engine_cancel(c->engine, cell_request_id(link, f->stream));
     if (f->type == SPARK_WIRE_CREDIT) cell_take_credit(c, link, f->stream);
-    if (f->type == SPARK_WIRE_DRAIN && link == CELL_WARDEN) c->draining = true;
+    if (f->type == SPARK_WIRE_DRAIN) c->draining = true;
     cell_pass_events(c);
-    return f->type != SPARK_WIRE_DRAIN || link == CELL_WARDEN;
+    return true;
 }
 
 static bool cell_has_room(const engine_cell *c, const cell_link *l)
 {
-    return !c->events_wait && (l == &c->links[CELL_WARDEN] || spark_wire_room(l->wire) >= CELL_ROOM);
+    return l == &c->links[CELL_WARDEN] || (!c->events_wait && spark_wire_room(l->wire) >= CELL_ROOM);
 }
 
 /* Reads and answers what a link brought. false: it is closed or broken. */
@@ -263,7 +291,7 @@ static bool cell_serve_link(engine_cell *c, uint32_t link, bool readable)
         spark_wire_frame f;
         s = spark_wire_next(l->wire, &f, &l->more, &err);
         if (spark_ok(s) && l->more && !cell_take_frame(c, link, &f))
-            s = spark_fail(&err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE, "a front asked to drain");
+            s = spark_fail(&err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE, "a front spoke as the warden");
         if (spark_ok(s) && (!l->more || !cell_has_room(c, l)))
             s = spark_wire_write(l->wire, l->fd, &err); /* may make room */
     }
@@ -311,11 +339,11 @@ static int cell_patience(const engine_cell *c, bool busy)
     return next <= now ? 0 : next - now > 60000000000u ? 60000 : (int)((next - now) / 1000000) + 1;
 }
 
-/* Told to drain, and nothing is left to answer. What a front asked before it was told of the drain is answered still: it lies
- * in the link by then, so the caller has looked there last. */
+/* Told to drain, and nothing is left to answer (of events that wait the streams are open). What a front asked before it was told of the
+ * drain is answered still: it lies in the link by then, so the caller has looked there last. */
 static bool cell_drained(const engine_cell *c)
 {
-    if (!c->draining || c->events_wait) return false;
+    if (!c->draining) return false;
     for (uint32_t i = 0; i < CELL_N_LINKS; i++)
         if (c->links[i].fd >= 0 && c->links[i].used &&
             (spark_wire_n_open(c->links[i].wire) || spark_wire_pending(c->links[i].wire)))

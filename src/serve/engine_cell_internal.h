@@ -15,6 +15,7 @@ enum { CELL_WARDEN, CELL_FRONT, CELL_N_LINKS };
 enum {
     CELL_FIRST_FD = 3,
     CELL_STATS_MS = 100,
+    CELL_PULSE_MS = 500,                   /* how often the warden hears of a pass that takes long */
     CELL_ROOM = SPARK_WIRE_ASK_MAX + 4096, /* in the line out before an ask is looked at: the largest answer at once */
 };
 
@@ -47,7 +48,7 @@ typedef struct engine_cell {
     size_t ready_len;
     spark_piece_message piece;
     uint8_t piece_head[SPARK_PIECE_HEAD_MAX];
-    uint64_t next_stats_ns;
+    uint64_t next_stats_ns, next_pulse_ns;
     bool stats_due;             /* something changed since the last STATS */
     bool draining, events_wait; /* events_wait: the engine has events that a line out had no room for */
 } engine_cell;

@@ -203,11 +203,13 @@ static char *heard_alone(void)
     return text;
 }
 
-static void test_a_front_cannot_end_an_engine(void **state)
+static void test_a_front_cannot_speak_as_the_warden(void **state)
 {
     rig r;
     start(&r, 0);
     say(r.wire, r.link, SPARK_WIRE_DRAIN, 0, NULL, 0);
+    next_front(&r);
+    say(r.wire, r.link, SPARK_WIRE_PING, 0, NULL, 0);
     next_front(&r);
     assert_int_equal(poll(&(struct pollfd){.fd = r.warden, .events = POLLRDHUP}, 1, 200), 0); /* it lives on */
     assert_string_equal(hear(&r, ask(&r, prompt, 40, 0)), *state);
@@ -300,20 +302,21 @@ static void test_a_front_that_says_anything_harms_only_its_own_requests(void **s
     stop(&r);
 }
 
-/* Until its line out is full an engine computes on; then it waits, and goes on when the reader does, however much of the
- * line the kernel takes at once. */
-static void reader_sleeps(int send_room, uint32_t n, char *expected)
+static bool answers(rig *r)
 {
-    rig r;
     spark_wire_frame f;
-    start(&r, send_room);
-    for (uint32_t i = 0; i < n; i++) grant(&r, ask(&r, prompt, 480, SPARK_MAX_LOGPROBS), 64 << 20);
+    say(r->told, r->warden, SPARK_WIRE_PING, 0, NULL, 0);
+    return take(r->told, r->warden, &f, WAIT_MS) && f.type == SPARK_WIRE_PONG;
+}
+
+static void await_idle(const rig *r)
+{
     struct timespec nap = {.tv_nsec = 100000000};
     uint64_t before = 0;
-    for (int quiet = 0; quiet < 5;) { /* until the engine is not busy any more */
+    for (int quiet = 0; quiet < 5;) {
         nanosleep(&nap, NULL);
         char path[64], line[512] = "";
-        snprintf(path, sizeof path, "/proc/%d/stat", (int)r.engine);
+        snprintf(path, sizeof path, "/proc/%d/stat", (int)r->engine);
         const int fd = open(path, O_RDONLY | O_CLOEXEC);
         assert_true(read(fd, line, sizeof line - 1) > 0);
         close(fd);
@@ -323,6 +326,42 @@ static void reader_sleeps(int send_room, uint32_t n, char *expected)
         quiet = user == before ? quiet + 1 : 0;
         before = user;
     }
+}
+
+static void test_an_engine_that_idles_answers_the_warden(void **state)
+{
+    (void)state;
+    rig r;
+    start(&r, 0);
+    assert_true(answers(&r) && answers(&r));
+    stop(&r);
+}
+
+/* Nothing is read while a pass goes on, and on a slow machine that may be long. */
+static void test_the_warden_hears_of_a_pass_unasked(void **state)
+{
+    (void)state;
+    rig r;
+    spark_wire_frame f;
+    start(&r, 0);
+    (void)hear(&r, ask(&r, prompt, 2, 0));
+    assert_true(take(r.told, r.warden, &f, WAIT_MS));
+    assert_int_equal(f.type, SPARK_WIRE_PONG);
+    stop(&r);
+}
+
+/* Until its line out is full an engine computes on; then it waits, and goes on when the reader does, however much of the
+ * line the kernel takes at once. The warden is answered all the while. */
+static void reader_sleeps(int send_room, uint32_t n, char *expected)
+{
+    rig r;
+    spark_wire_frame f;
+    start(&r, send_room);
+    for (uint32_t i = 0; i < n; i++) grant(&r, ask(&r, prompt, 480, SPARK_MAX_LOGPROBS), 64 << 20);
+    await_idle(&r);
+    while (take(r.told, r.warden, &f, 0)) {
+    }
+    assert_true(answers(&r));
     uint32_t finished = 0;
     while (finished < n) {
         if (!take(r.wire, r.link, &f, 10000)) fail_msg("%u of %u streams never ended", n - finished, n);
@@ -354,9 +393,11 @@ static int forget(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_front_cannot_end_an_engine),
+        cmocka_unit_test(test_a_front_cannot_speak_as_the_warden),
         cmocka_unit_test(test_the_next_front_hears_nothing_of_the_streams_of_the_one_before),
         cmocka_unit_test(test_a_front_that_says_anything_harms_only_its_own_requests),
+        cmocka_unit_test(test_an_engine_that_idles_answers_the_warden),
+        cmocka_unit_test(test_the_warden_hears_of_a_pass_unasked),
         cmocka_unit_test(test_an_engine_wakes_up_when_its_reader_does),
         cmocka_unit_test(test_an_engine_wakes_up_where_the_kernel_takes_a_line_at_once),
     };

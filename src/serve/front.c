@@ -76,11 +76,16 @@ static spark_status front_take_tls(front *f, const control_message *m, spark_err
     size_t len[3] = {0};
     spark_status s = SPARK_SUCCESS;
     for (uint32_t i = 0; i < m->n_fds && i < 3 && spark_ok(s); i++) s = front_read(m->fds[i], &file[i], &len[i], err);
+    struct ssl_ctx_st *tls = NULL;
     if (spark_ok(s))
-        s = http_tls_create(&f->tls, (spark_bytes){file[0], len[0]}, (spark_bytes){file[1], len[1]},
+        s = http_tls_create(&tls, (spark_bytes){file[0], len[0]}, (spark_bytes){file[1], len[1]},
                             (spark_bytes){file[2], len[2]}, err);
     for (int i = 0; i < 3; i++) wipe_free(file[i], len[i]);
-    return s;
+    SPARK_TRY(s);
+    if (f->server) http_server_use_tls(f->server, tls);
+    http_tls_destroy(&f->tls); /* connections that began with it keep it as long as they need it */
+    f->tls = tls;
+    return SPARK_SUCCESS;
 }
 
 static spark_status front_open_log(front *f, spark_err *err)
@@ -122,15 +127,14 @@ static spark_status front_take_listener(front *f, const control_message *m, spar
 static void front_take_model(front *f, const control_message *m)
 {
     front_model *model = &f->models[m->arg];
-    if (m->value == CONTROL_MODEL_READY) {
-        front_link_add(f, m->arg, m->fds[0]); /* it is ready once the engine has described itself on it */
+    const control_model_state state = control_model_state_of(m->value);
+    if (state == CONTROL_MODEL_READY) { /* it is ready once the engine has described itself on it */
+        front_link_add(f, m->arg, control_model_engine(m->value), m->fds[0]);
         return;
     }
-    if (m->value == CONTROL_MODEL_LOADING || m->value == CONTROL_MODEL_FAILED)
-        front_metrics_ended(f, m->arg); /* or its link tells first */
     front_link_retire(f, m->arg);
-    if (m->value == CONTROL_MODEL_LEAVING) front_tell(f, CONTROL_UNLOAD, m->arg);
-    model->state = m->value == CONTROL_MODEL_LEAVING ? CONTROL_MODEL_ABSENT : (control_model_state)m->value;
+    if (state == CONTROL_MODEL_LEAVING) front_tell(f, CONTROL_UNLOAD, m->arg);
+    model->state = state == CONTROL_MODEL_LEAVING ? CONTROL_MODEL_ABSENT : state;
     snprintf(model->why, sizeof model->why, "%.*s", (int)m->text.len, (const char *)m->text.ptr);
     front_model_changed(f, model);
 }
@@ -187,6 +191,18 @@ static void front_drain(front *f)
     if (f->server) http_server_stop_listening(f->server);
 }
 
+/* Keys or certificates came: at start they must be right; later, where they are not, the old ones stay. */
+static spark_status front_reload(front *f, const control_message *m, spark_err *err)
+{
+    const bool keys = m->kind == CONTROL_KEYS;
+    const spark_status s = keys ? front_take_keys(f, m, err) : front_take_tls(f, m, err);
+    if (!f->going) return s;
+    spark_metrics_add(f->metrics, SPARK_METRIC_RELOADS, spark_ok(s) ? 1 : 0, 0, 1);
+    if (!spark_ok(s))
+        spark_log_event(f->log, SPARK_LOG_ERROR, keys ? "reload_keys_failed" : "reload_tls_failed", NULL, err->text);
+    return SPARK_SUCCESS;
+}
+
 static spark_status front_obey(front *f, const control_message *m, spark_err *err)
 {
     SPARK_CHECK(m->kind == CONTROL_SETTINGS || f->config, err, SPARK_E_STATE, SPARK_ERR_NOWHERE,
@@ -197,14 +213,8 @@ static spark_status front_obey(front *f, const control_message *m, spark_err *er
         free(f->jail_json);
         f->jail_json = strndup((const char *)m->text.ptr, m->text.len);
         return SPARK_SUCCESS;
-    case CONTROL_KEYS: {
-        const spark_status s = front_take_keys(f, m, err);
-        if (f->going) spark_metrics_add(f->metrics, SPARK_METRIC_RELOADS, spark_ok(s) ? 1 : 0, 0, 1);
-        if (spark_ok(s) || !f->going) return s;
-        spark_log_event(f->log, SPARK_LOG_ERROR, "reload_keys_failed", NULL, err->text); /* the old ones stay */
-        return SPARK_SUCCESS;
-    }
-    case CONTROL_TLS: return front_take_tls(f, m, err);
+    case CONTROL_KEYS:
+    case CONTROL_TLS: return front_reload(f, m, err);
     case CONTROL_LISTEN: return front_take_listener(f, m, err);
     case CONTROL_MODEL:
         SPARK_CHECK(m->arg < f->n_models, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE,
@@ -213,6 +223,9 @@ static spark_status front_obey(front *f, const control_message *m, spark_err *er
         return SPARK_SUCCESS;
     case CONTROL_GO: return front_go(f, err);
     case CONTROL_DRAIN: front_drain(f); return SPARK_SUCCESS;
+    case CONTROL_PING: front_tell(f, CONTROL_PONG, 0); return SPARK_SUCCESS;
+    case CONTROL_RESTARTED: front_metrics_cell(f, SPARK_METRIC_CELLS_RESTARTED, m->arg, m->value); return SPARK_SUCCESS;
+    case CONTROL_RESIDENT: front_metrics_cell(f, SPARK_METRIC_MEMORY_RESIDENT, m->arg, m->value); return SPARK_SUCCESS;
     default: return spark_fail(err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE, "a control message that is not for the front");
     }
 }
@@ -226,8 +239,8 @@ static void front_on_control(evutil_socket_t fd, short what, void *ctx)
         control_message m;
         spark_status s = control_receive(fd, f->control_buf, &m, &has, &closed, &err);
         if (spark_ok(s) && has) s = front_obey(f, &m, &err);
-        const bool kept = has &&
-                          (m.kind == CONTROL_LISTEN || (m.kind == CONTROL_MODEL && m.value == CONTROL_MODEL_READY));
+        const bool kept = has && (m.kind == CONTROL_LISTEN ||
+                                  (m.kind == CONTROL_MODEL && control_model_state_of(m.value) == CONTROL_MODEL_READY));
         for (uint32_t i = 0; has && !kept && i < m.n_fds; i++) close(m.fds[i]);
         if (!spark_ok(s)) spark_log_event(f->log, SPARK_LOG_ERROR, "front_failed", NULL, err.text);
         if (!spark_ok(s) || closed) {
@@ -305,5 +318,6 @@ int spark_front_cell(const spark_jail_spec *spec)
         return 1;
     }
     event_base_dispatch(f->base);
-    return 0; /* the warden is gone, or what it said made no sense: told above */
+    spark_gate_destroy(&f->gate); /* wipes the salt of the keys; the rest goes with the process */
+    return 0;                     /* the warden is gone, or what it said made no sense: told above */
 }

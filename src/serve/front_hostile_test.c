@@ -41,6 +41,9 @@ static void tell(const rig *r, const control_message *m)
     assert_ok(control_send(r->control, m, &err));
 }
 
+/* What the last message that was heard says besides its kind. */
+static uint64_t heard_value;
+
 /* The next message of a kind; others are passed over. False: none within so many milliseconds. */
 static bool hear(const rig *r, control_kind kind, int ms)
 {
@@ -51,6 +54,7 @@ static bool hear(const rig *r, control_kind kind, int ms)
         bool has = false, closed = false;
         assert_ok(control_receive(r->control, control_buf, &m, &has, &closed, &err));
         assert_false(closed);
+        heard_value = has ? m.value : 0;
         if (has && m.kind == kind) return true;
         if (has) continue;
         const uint64_t now = spark_clock_ns();
@@ -60,9 +64,10 @@ static bool hear(const rig *r, control_kind kind, int ms)
     }
 }
 
-static void tell_model(rig *r, control_model_state state)
+static void tell_engine(rig *r, control_model_state state, uint32_t engine)
 {
-    control_message m = {.kind = CONTROL_MODEL, .value = state, .text = SPARK_BYTES_LITERAL("because")};
+    control_message m = {
+        .kind = CONTROL_MODEL, .value = control_model_value(state, engine), .text = SPARK_BYTES_LITERAL("because")};
     int pair[2];
     if (state == CONTROL_MODEL_READY) {
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
@@ -72,6 +77,23 @@ static void tell_model(rig *r, control_model_state state)
     }
     tell(r, &m);
     if (state == CONTROL_MODEL_READY) close(pair[1]);
+}
+
+static void tell_model(rig *r, control_model_state state) { tell_engine(r, state, 0); }
+
+/* The link of one more engine of the model, as which `next` then speaks. */
+static void start_next(const rig *r, rig *next, uint32_t engine)
+{
+    spark_err err;
+    *next = *r;
+    assert_ok(spark_wire_create(&next->wire, SPARK_WIRE_ENGINE, SPARK_WIRE_STREAMS, true, &err));
+    tell_engine(next, CONTROL_MODEL_READY, engine);
+}
+
+static void stop_next(rig *next)
+{
+    close(next->link);
+    spark_wire_destroy(&next->wire);
 }
 
 static void listen_at(rig *r)
@@ -456,6 +478,145 @@ static void test_a_model_that_cannot_be_described_is_told_to_who_waits(void **st
     stop(&r);
 }
 
+static void test_the_warden_is_answered(void **state)
+{
+    (void)state;
+    rig r;
+    start(&r, settings);
+    tell(&r, &(control_message){.kind = CONTROL_PING});
+    assert_true(hear(&r, CONTROL_PONG, WAIT_MS));
+    stop(&r);
+}
+
+static void is_served(rig *r)
+{
+    const int c = ask(r, one);
+    say_finished(r, take_ask(r));
+    assert_said(hear_client(c, "choices", WAIT_MS), "200 OK");
+    close(c);
+}
+
+static void test_a_swap_to_an_engine_that_cannot_be_understood_leaves_the_old_one(void **state)
+{
+    (void)state;
+    rig r, next;
+    start_served(&r, settings);
+    const int running = ask(&r, one);
+    const uint64_t s = take_ask(&r);
+    start_next(&r, &next, 7);
+    say_ready(&next, "{}");
+    assert_true(hear(&r, CONTROL_REFUSED, WAIT_MS));
+    assert_int_equal(heard_value, 7);
+    is_served(&r);
+    say_finished(&r, s);
+    assert_said(hear_client(running, "choices", WAIT_MS), "200 OK");
+    close(running);
+    stop_next(&next);
+    stop(&r);
+}
+
+static void test_a_swap_to_an_engine_that_ends_leaves_the_old_one(void **state)
+{
+    (void)state;
+    rig r, next;
+    start_served(&r, settings);
+    start_next(&r, &next, 7);
+    stop_next(&next);
+    assert_true(hear(&r, CONTROL_REFUSED, WAIT_MS));
+    assert_true(heard_value == (7 | CONTROL_CLOSED));
+    is_served(&r);
+    stop(&r);
+}
+
+static void test_an_engine_that_breaks_the_rules_is_refused_by_its_number(void **state)
+{
+    (void)state;
+    rig r;
+    start(&r, settings);
+    tell_engine(&r, CONTROL_MODEL_READY, 9);
+    say_ready(&r, card);
+    assert_true(hear(&r, CONTROL_SWITCHED, WAIT_MS));
+    assert_int_equal(heard_value, 9);
+    assert_int_equal(write(r.link, "\377\377\377\377 a frame of no type", 24), 24);
+    assert_true(hear(&r, CONTROL_REFUSED, WAIT_MS));
+    assert_int_equal(heard_value, 9);
+    stop(&r);
+}
+
+/* The warden ends an engine that drains and does not end, but not while somebody waits for its answer. */
+static void test_an_engine_is_released_when_nobody_waits_for_it(void **state)
+{
+    (void)state;
+    rig r, next;
+    start_served(&r, settings);
+    const int c = ask(&r, one), leaver = ask(&r, one);
+    const uint64_t a = take_ask(&r);
+    (void)take_ask(&r);
+    start_next(&r, &next, 7);
+    say_ready(&next, card);
+    assert_true(hear(&r, CONTROL_SWITCHED, WAIT_MS));
+    assert_false(hear(&r, CONTROL_RELEASED, 500));
+    close(leaver);
+    assert_false(hear(&r, CONTROL_RELEASED, 500));
+    say_finished(&r, a);
+    assert_said(hear_client(c, "choices", WAIT_MS), "200 OK");
+    assert_true(hear(&r, CONTROL_RELEASED, WAIT_MS)); /* though it has not closed the other stream */
+    assert_int_equal(heard_value, 0);
+    is_served(&next);
+    assert_false(hear(&r, CONTROL_RELEASED, 500));
+    close(c);
+    stop_next(&next);
+    stop(&r);
+}
+
+/* A choice that has ended lets go of its stream's place, which the next request gets. */
+static void test_a_choice_that_ended_does_not_touch_the_stream_that_follows_it(void **state)
+{
+    (void)state;
+    rig r;
+    uint64_t first[2];
+    start_served(&r, settings);
+    const int c = ask(&r, "{\"model\":\"m\",\"prompt\":\"x\",\"n\":2}");
+    for (int i = 0; i < 2; i++) first[i] = take_ask(&r);
+    say_finished(&r, first[1]);
+    const int later = ask(&r, one);
+    const uint64_t next = take_ask(&r);
+    assert_int_equal(spark_wire_slot(next), spark_wire_slot(first[1])); /* else this tests nothing */
+    say_finished(&r, first[0]);
+    assert_said(hear_client(c, "choices", WAIT_MS), "200 OK");
+    say_piece(&r, next, "still mine");
+    say_finished(&r, next);
+    assert_said(hear_client(later, "still mine", WAIT_MS), "still mine");
+    close(later);
+    close(c);
+    stop(&r);
+}
+
+static void test_what_the_warden_counts_is_shown(void **state)
+{
+    (void)state;
+    static const char *const lines[] = {"spark_cells_restarted_total{cell=\"front\",model=\"\"} 3",
+                                        "spark_cells_restarted_total{cell=\"engine\",model=\"m\"} 2",
+                                        "spark_memory_resident_bytes{cell=\"front\",model=\"\"} 4096",
+                                        "spark_memory_resident_bytes{cell=\"engine\",model=\"m\"} 8192"};
+    rig r;
+    start_served(&r, settings);
+    tell(&r, &(control_message){.kind = CONTROL_RESTARTED, .arg = CONTROL_THE_FRONT, .value = 3});
+    tell(&r, &(control_message){.kind = CONTROL_RESTARTED, .arg = 0, .value = 2});
+    tell(&r, &(control_message){.kind = CONTROL_RESIDENT, .arg = CONTROL_THE_FRONT, .value = 4096});
+    tell(&r, &(control_message){.kind = CONTROL_RESIDENT, .arg = 0, .value = 8192});
+    tell(&r, &(control_message){.kind = CONTROL_RESIDENT, .arg = 1, .value = 1}); /* a model that is none */
+    tell(&r, &(control_message){.kind = CONTROL_PING});
+    assert_true(hear(&r, CONTROL_PONG, WAIT_MS));
+    const int c = dial(&r);
+    static const char get[] = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert_int_equal(send(c, get, sizeof get - 1, MSG_NOSIGNAL), sizeof get - 1);
+    const char *text = hear_client(c, NULL, WAIT_MS);
+    for (size_t i = 0; i < SPARK_COUNT(lines); i++) assert_said(text, lines[i]);
+    close(c);
+    stop(&r);
+}
+
 static void test_who_waits_for_a_model_that_went_away_asks_for_it_again(void **state)
 {
     (void)state;
@@ -698,6 +859,13 @@ int main(void)
         cmocka_unit_test(test_a_malformed_piece_fails_its_request_and_cancels_it),
         cmocka_unit_test(test_a_lost_engine_fails_its_requests_and_later_ones_wait_for_the_next),
         cmocka_unit_test(test_a_model_that_cannot_be_described_is_told_to_who_waits),
+        cmocka_unit_test(test_the_warden_is_answered),
+        cmocka_unit_test(test_a_swap_to_an_engine_that_cannot_be_understood_leaves_the_old_one),
+        cmocka_unit_test(test_a_swap_to_an_engine_that_ends_leaves_the_old_one),
+        cmocka_unit_test(test_an_engine_that_breaks_the_rules_is_refused_by_its_number),
+        cmocka_unit_test(test_an_engine_is_released_when_nobody_waits_for_it),
+        cmocka_unit_test(test_a_choice_that_ended_does_not_touch_the_stream_that_follows_it),
+        cmocka_unit_test(test_what_the_warden_counts_is_shown),
         cmocka_unit_test(test_who_waits_for_a_model_that_went_away_asks_for_it_again),
         cmocka_unit_test(test_what_comes_after_an_unload_goes_to_the_next_engine),
         cmocka_unit_test(test_a_model_that_is_taken_away_is_let_go_of_by_the_front),

@@ -33,6 +33,7 @@ enum {
     FRONT_SILENCE_MS = 15000,   /* after which a stream gets a sign of life */
     FRONT_LOAD_MS = 300000,     /* a request waits so long for its model to load */
     FRONT_ALLOW_MAX = 1024,     /* of the names of headers in a reply to a preflight */
+    FRONT_GREET_TICKS = 300,    /* of 100 ms: an engine that is ready says so on its link at once */
     FRONT_OUT_MAX = 64 << 20,   /* bytes of one reply that is not streamed */
     FRONT_ARENA_MAX = 64 << 20, /* of one request's parsed body */
 };
@@ -57,7 +58,10 @@ struct front_link {
     front *f;
     uint32_t model;
     int fd;
+    uint32_t engine; /* the warden's number of it */
+    uint32_t ticks;  /* until it was ready */
     bool ready, retired;
+    bool released;   /* the warden knows that nobody waits for it any more */
     bool cancel_due; /* a CANCEL found no room */
     spark_wire *wire;
     struct event *readable, *writable;
@@ -142,12 +146,12 @@ struct front {
 SPARK_MUST_CHECK spark_status cell_card_parse(api_card *out, spark_bytes ready, spark_arena *a, spark_err *err);
 
 /* front_links.c */
-void front_link_add(front *f, uint32_t model, int fd);
+void front_link_add(front *f, uint32_t model, uint32_t engine, int fd);
 void front_link_retire(front *f, uint32_t model); /* no new asks on its links, those included that are not ready yet */
 SPARK_MUST_CHECK spark_status front_ask(front_choice *c, front_link *l, const spark_ask *a, spark_err *err);
 void front_choice_release(front_choice *c); /* cancels what runs and forgets it */
 void front_choice_grant(front_choice *c);
-void front_links_sweep(front *f); /* closes links that nobody needs */
+void front_links_sweep(front *f); /* every tick: closes links that nobody needs */
 
 /* front_jobs.c */
 void front_job_start(front_visit *v);
@@ -184,8 +188,8 @@ void front_metrics_started(front_choice *c, uint64_t took_ns);
 void front_metrics_token(front_job *j, front_choice *c, uint64_t now_ns); /* a token came */
 SPARK_MUST_CHECK spark_status front_metrics_start(front *f, spark_err *err);
 void front_metrics_answer(front *f, const api_route *r, int status); /* r NULL: no route, not counted */
-/* The engine that a model has ended by itself. */
-void front_metrics_ended(front *f, uint32_t model);
+/* What the warden counts, or sees, of a cell: a model's engine, or CONTROL_THE_FRONT. */
+void front_metrics_cell(front *f, spark_metric m, uint32_t cell, uint64_t n);
 void front_metrics_refresh(front *f); /* gauges, before they are read */
 void front_metrics_finished(const front_job *j, const spark_finished_message *m);
 void front_metrics_refused(front *f, const char *reason);

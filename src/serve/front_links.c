@@ -85,7 +85,8 @@ void front_choice_grant(front_choice *c)
 
 /* ---- Frames ---- */
 
-/* The engine described its model: from now on new requests go to it. An engine that cannot is of no use, and who waits is told. */
+/* The engine described its model: from now on new requests go to it. An engine that cannot is of no use: who waits is told, and so is the
+ * warden, as the link is lost; where an engine of before serves, it goes on. */
 static spark_status link_ready(front_link *l, spark_bytes payload, spark_err *err)
 {
     front *f = l->f;
@@ -111,7 +112,7 @@ static spark_status link_ready(front_link *l, spark_bytes payload, spark_err *er
     m->link = l;
     m->state = CONTROL_MODEL_READY;
     m->used_ns = spark_clock_ns();
-    front_tell(f, CONTROL_SWITCHED, l->model);
+    front_tell_value(f, CONTROL_SWITCHED, l->model, l->engine);
     front_model_changed(f, m);
     return SPARK_SUCCESS;
 }
@@ -150,10 +151,10 @@ static void link_close(front_link *l)
 }
 
 /* The engine is gone, or broke its rules: its requests fail, each with a typed error. */
-static void link_lost(front_link *l)
+static void link_lost(front_link *l, bool closed)
 {
     front *f = l->f;
-    if (f->models[l->model].link == l) front_metrics_ended(f, l->model);
+    if (!l->retired) front_tell_value(f, CONTROL_REFUSED, l->model, l->engine | (closed ? CONTROL_CLOSED : 0));
     for (uint32_t i = 0; i < FRONT_STREAMS; i++) {
         front_choice *c = l->choices[i];
         if (!c) continue;
@@ -179,30 +180,37 @@ static void link_on_readable(evutil_socket_t fd, short what, void *ctx)
     if (!spark_ok(s))
         spark_log_event(l->f->log, SPARK_LOG_ERROR, "engine_link_broken", l->f->models[l->model].config->name,
                         err.text);
-    if (!spark_ok(s) || closed) link_lost(l);
+    if (!spark_ok(s) || closed) link_lost(l, spark_ok(s));
 }
 
 /* ---- Links ---- */
 
-void front_link_add(front *f, uint32_t model, int fd)
+static void link_refuse(front *f, uint32_t model, uint32_t engine, const char *why)
+{
+    spark_log_event(f->log, SPARK_LOG_ERROR, "engine_link", f->models[model].config->name, why);
+    front_tell_value(f, CONTROL_REFUSED, model, engine);
+}
+
+void front_link_add(front *f, uint32_t model, uint32_t engine, int fd)
 {
     spark_err err = {0};
     front_link *l = calloc(1, sizeof *l);
     if (!l || !spark_ok(spark_wire_create(&l->wire, SPARK_WIRE_CLIENT, FRONT_STREAMS, true, &err))) {
-        spark_log_event(f->log, SPARK_LOG_ERROR, "engine_link", f->models[model].config->name, "out of memory");
+        link_refuse(f, model, engine, "out of memory");
         free(l);
         close(fd);
         return;
     }
     l->f = f;
     l->model = model;
+    l->engine = engine;
     l->fd = fd;
     l->next = f->links;
     f->links = l;
     l->readable = event_new(f->base, fd, EV_READ | EV_PERSIST, link_on_readable, l);
     l->writable = event_new(f->base, fd, EV_WRITE, link_on_writable, l);
     if (l->readable && l->writable && event_add(l->readable, NULL) == 0) return;
-    spark_log_event(f->log, SPARK_LOG_ERROR, "engine_link", f->models[model].config->name, "out of memory");
+    link_refuse(f, model, engine, "out of memory");
     link_close(l);
 }
 
@@ -212,11 +220,33 @@ void front_link_retire(front *f, uint32_t model)
     for (front_link *l = f->links; l; l = l->next) l->retired |= l->model == model;
 }
 
+static bool link_is_waited_for(const front_link *l)
+{
+    for (uint32_t i = 0; i < FRONT_STREAMS; i++)
+        if (l->choices[i]) return true;
+    return false;
+}
+
+/* Of an engine that serves no new request: from here on the warden may end it. */
+static void link_release(front_link *l)
+{
+    if (l->released || !(l->ready || l->retired) || link_is_waited_for(l)) return;
+    l->released = true;
+    front_tell_value(l->f, CONTROL_RELEASED, l->model, l->engine);
+}
+
 void front_links_sweep(front *f)
 {
     for (front_link *l = f->links, *next; l; l = next) {
         next = l->next;
         link_cancel_again(l);
+        if (f->models[l->model].link != l) link_release(l);
+        if (!l->ready && ++l->ticks > FRONT_GREET_TICKS) {
+            spark_log_event(f->log, SPARK_LOG_ERROR, "engine_link", f->models[l->model].config->name,
+                            "its engine does not describe itself");
+            link_lost(l, false);
+            continue;
+        }
         if (l->ready && f->models[l->model].link != l && spark_wire_n_open(l->wire) == 0) link_close(l);
     }
 }

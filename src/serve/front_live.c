@@ -109,7 +109,12 @@ static void live_put_history(const front *f, uint32_t model, const live_state *n
     api_out_str(o, "]}");
 }
 
-static void live_put_memory(const front_model *m, api_out *o)
+static uint64_t live_resident(const front *f, uint32_t cell, uint32_t slot)
+{
+    return (uint64_t)spark_metrics_get(f->metrics, SPARK_METRIC_MEMORY_RESIDENT, cell, slot);
+}
+
+static void live_put_memory(const front *f, const front_model *m, api_out *o)
 {
     if (!m->link) {
         api_out_str(o, ",\"memory\":null,\"pages\":null");
@@ -118,9 +123,10 @@ static void live_put_memory(const front_model *m, api_out *o)
     const spark_engine_stats *s = &m->link->stats;
     api_out_fmt(o,
                 ",\"memory\":{\"planned\":%" PRIu64 ",\"weights\":%" PRIu64 ",\"kv\":%" PRIu64 ",\"rest\":%" PRIu64
-                "},\"pages\":{\"total\":%u,\"used\":%u,\"cached\":%u,\"free\":%u}",
+                ",\"resident\":%" PRIu64 "},\"pages\":{\"total\":%u,\"used\":%u,\"cached\":%u,\"free\":%u}",
                 m->memory.planned, m->memory.weights, m->memory.kv,
-                m->memory.planned - m->memory.weights - m->memory.kv, s->n_pages,
+                m->memory.planned - m->memory.weights - m->memory.kv,
+                live_resident(f, SPARK_CELL_ENGINE, f->slots[m - f->models]), s->n_pages,
                 s->n_pages - s->n_pages_free - s->n_pages_cached, s->n_pages_cached, s->n_pages_free);
 }
 
@@ -147,7 +153,7 @@ static void live_put_model(const front *f, uint32_t i, uint64_t now_ns, api_out 
     live_put_quantiles(o, "ttft_ms", SPARK_METRIC_TTFT, &now.ttft, &oldest->ttft);
     live_put_quantiles(o, "itl_ms", SPARK_METRIC_ITL, &now.itl, &oldest->itl);
     live_put_history(f, i, &now, now_ns, o);
-    live_put_memory(m, o);
+    live_put_memory(f, m, o);
     api_out_str(o, "}");
 }
 
@@ -156,15 +162,18 @@ void front_live_print(front *f, api_out *o)
     const front_live *v = f->live;
     const uint64_t now = spark_clock_ns();
     const double since = spark_metrics_get(f->metrics, SPARK_METRIC_START_TIME, 0, 0);
-    uint64_t planned = 0;
-    for (uint32_t i = 0; i < f->n_models; i++) planned += f->models[i].link ? f->models[i].memory.planned : 0;
+    uint64_t planned = 0, resident = live_resident(f, SPARK_CELL_FRONT, 0);
+    for (uint32_t i = 0; i < f->n_models; i++) {
+        planned += f->models[i].link ? f->models[i].memory.planned : 0;
+        resident += live_resident(f, SPARK_CELL_ENGINE, f->slots[i]);
+    }
     api_out_fmt(o, "{\"version\":\"" SPARK_VERSION "\",\"ready\":%s,\"draining\":%s,\"uptime_s\":%.0f",
                 front_is_ready(f) ? "true" : "false", f->draining ? "true" : "false",
                 fmax((double)time(NULL) - since, 0));
     api_out_fmt(o, ",\"window_s\":%" PRIu64 ",\"connections\":%u",
                 (now - v->at_ns[live_place(v, v->n - 1)]) / 1000000000, http_server_connections(f->server));
-    api_out_fmt(o, ",\"memory\":{\"budget\":%" PRIu64 ",\"planned\":%" PRIu64 "},\"models\":[", f->config->memory,
-                planned);
+    api_out_fmt(o, ",\"memory\":{\"budget\":%" PRIu64 ",\"planned\":%" PRIu64 ",\"resident\":%" PRIu64 "},\"models\":[",
+                f->config->memory, planned, resident);
     for (uint32_t i = 0; i < f->n_models; i++) {
         if (i) api_out_str(o, ",");
         live_put_model(f, i, now, o);

@@ -141,10 +141,12 @@ static void metrics_of_model(front *f, const front_model *m)
     spark_metrics_set(x, SPARK_METRIC_PREEMPTIONS, slot, 0, (double)s->n_preempted);
 }
 
-void front_metrics_ended(front *f, uint32_t model)
+void front_metrics_cell(front *f, spark_metric m, uint32_t cell, uint64_t n)
 {
-    if (f->metrics && f->models[model].link)
-        spark_metrics_add(f->metrics, SPARK_METRIC_CELLS_RESTARTED, SPARK_CELL_ENGINE, f->slots[model], 1);
+    if (f->metrics && cell == CONTROL_THE_FRONT)
+        spark_metrics_set(f->metrics, m, SPARK_CELL_FRONT, 0, (double)n);
+    else if (f->metrics && cell < f->n_models)
+        spark_metrics_set(f->metrics, m, SPARK_CELL_ENGINE, f->slots[cell], (double)n);
 }
 
 void front_metrics_refresh(front *f)

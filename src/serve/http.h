@@ -75,6 +75,8 @@ typedef struct http_listener {
     void *tag; /* for the handler */
 } http_listener;
 SPARK_MUST_CHECK spark_status http_server_listen(http_server *s, const http_listener *l, spark_err *err);
+/* What listeners with TLS borrow from now on (a renewed certificate); connections that are there stay as they are. */
+void http_server_use_tls(http_server *s, struct ssl_ctx_st *tls);
 /* Drain: closes the listeners and the idle connections, answers what runs and what still comes with Connection: close. */
 void http_server_stop_listening(http_server *s);
 uint32_t http_server_connections(const http_server *s);
@@ -99,7 +101,6 @@ const char *http_request_method_text(const http_exchange *x);
 spark_bytes http_request_path(
     const http_exchange
         *x); /* percent-decoded UTF-8 without NUL, "." and ".." segments, query; begins with '/', or is "*" */
-spark_bytes http_request_query(const http_exchange *x, const char *name); /* decoded value; ptr NULL = absent */
 spark_bytes http_request_header(const http_exchange *x,
                                 const char *lower_name); /* ptr NULL = absent; repeated list headers joined by ", " */
 spark_bytes http_request_body(const http_exchange *x);
@@ -108,7 +109,6 @@ void http_request_drop_body(
 /* In on_head: this route takes no more than so many bytes of body; 413 otherwise (the handler gets on_gone, not on_request). */
 void http_request_max_body(http_exchange *x, uint64_t max);
 const char *http_request_address(const http_exchange *x); /* "203.0.113.7", "unix"; for limits and logs */
-bool http_request_is_proxied(const http_exchange *x);     /* the address is what a proxy said */
 const char *
 http_request_tls_name(const http_exchange *x); /* subject of a verified client certificate (RFC 2253), or NULL */
 const http_listener *http_request_listener(const http_exchange *x);

@@ -155,7 +155,7 @@ static size_t conn_proxy(http_conn *c, spark_bytes in)
     }
     c->proxy_due = false;
     if (r == HTTP_PROXY_CLIENT) {
-        c->counted = c->proxied = true;
+        c->counted = true;
         c->address = client;
         http_address_text(&client, c->address_text);
     }

@@ -85,7 +85,6 @@ struct http_conn {
     char address_text[HTTP_ADDRESS_TEXT];
     uint8_t wait_kind;
     bool counted; /* in the table of addresses */
-    bool proxied;
     bool proxy_due, handshake_due;
     bool readable, writable; /* as far as we know */
     bool peer_closed;        /* epoll saw FIN */

@@ -427,7 +427,6 @@ void http__continue(http_exchange *x)
 http_method http_request_method(const http_exchange *x) { return x->parser.method; }
 const char *http_request_method_text(const http_exchange *x) { return http_parser_method_text(&x->parser); }
 spark_bytes http_request_path(const http_exchange *x) { return http_parser_path(&x->parser); }
-spark_bytes http_request_query(const http_exchange *x, const char *name) { return http_parser_query(&x->parser, name); }
 spark_bytes http_request_header(const http_exchange *x, const char *lower_name)
 {
     return http_parser_header(&x->parser, lower_name);
@@ -436,7 +435,6 @@ spark_bytes http_request_body(const http_exchange *x) { return (spark_bytes){x->
 void http_request_drop_body(http_exchange *x) { http_parser_drop_body(&x->parser); }
 void http_request_max_body(http_exchange *x, uint64_t max) { http_parser_lower_max_body(&x->parser, max); }
 const char *http_request_address(const http_exchange *x) { return x->conn->address_text; }
-bool http_request_is_proxied(const http_exchange *x) { return x->conn->proxied; }
 const char *http_request_tls_name(const http_exchange *x) { return x->conn->tls_name; }
 const http_listener *http_request_listener(const http_exchange *x) { return &x->conn->listening->l; }
 const char *http_request_id(const http_exchange *x) { return x->id; }

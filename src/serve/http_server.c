@@ -347,6 +347,12 @@ static void listeners_close(http_server *s)
     }
 }
 
+void http_server_use_tls(http_server *s, struct ssl_ctx_st *tls)
+{
+    for (http_listening *l = s->listeners; l; l = l->next)
+        if (l->l.tls) l->l.tls = tls;
+}
+
 void http_server_stop_listening(http_server *s)
 {
     s->draining = true;

@@ -263,6 +263,35 @@ static void test_mutual_tls_wants_a_certificate_of_its_authority(void **state)
     tls_stop(f, &t);
 }
 
+static void test_a_renewed_certificate_is_shown_to_new_connections_and_old_ones_go_on(void **state)
+{
+    fixture *f = *state;
+    tls_listener t;
+    test_pki renewed;
+    spark_err err = {0};
+    secure before, after;
+    char text[4096];
+    struct ssl_ctx_st *next = NULL;
+    tls_start(f, &t, false, false);
+    assert_true(secure_dial(f, &t.pki, false, 0, &before));
+    test_pki_create(&renewed);
+    assert_ok(http_tls_create(&next, renewed.cert, renewed.key, (spark_bytes){NULL, 0}, &err));
+    http_server_use_tls(f->server, next);
+    http_tls_destroy(&t.ctx);
+    t.ctx = next;
+    secure_say(&before, "GET /old HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_true(secure_hear(f, &before, text, sizeof text) > 0);
+    secure_close(&before);
+    assert_false(secure_dial(f, &t.pki, false, 0, &after)); /* who knows the old authority only */
+    secure_close(&after);
+    assert_true(secure_dial(f, &renewed, false, 0, &after));
+    secure_say(&after, "GET /new HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_true(secure_hear(f, &after, text, sizeof text) > 0);
+    secure_close(&after);
+    test_pki_destroy(&renewed);
+    tls_stop(f, &t);
+}
+
 static void test_a_tls_goodbye_while_the_handler_thinks_is_seen(void **state)
 {
     fixture *f = *state;
@@ -338,6 +367,7 @@ int main(void)
         HTTP_TEST(test_tls_serves_many_requests_and_large_ones),
         HTTP_TEST(test_tls_1_2_and_plain_text_are_refused),
         HTTP_TEST(test_mutual_tls_wants_a_certificate_of_its_authority),
+        HTTP_TEST(test_a_renewed_certificate_is_shown_to_new_connections_and_old_ones_go_on),
         HTTP_TEST(test_a_tls_goodbye_while_the_handler_thinks_is_seen),
         HTTP_TEST(test_a_proxy_header_may_come_before_tls),
         cmocka_unit_test(test_wrong_certificates_and_keys_are_refused_with_a_reason),

@@ -73,12 +73,6 @@ void spark_log_destroy(spark_log **l)
     *l = NULL;
 }
 
-void spark_log_set(spark_log *l, spark_log_level level, bool prompts)
-{
-    l->o.level = level;
-    l->o.prompts = prompts;
-}
-
 bool spark_log_on(const spark_log *l, spark_log_level level) { return l && level <= l->o.level; }
 uint64_t spark_log_dropped(const spark_log *l) { return l->dropped; }
 
@@ -361,18 +355,10 @@ void spark_log_private(spark_log *l, const char *name, spark_bytes value)
 
 void spark_log_u64(spark_log *l, const char *name, uint64_t value) { log_number(l, name, "%" PRIu64, value); }
 void spark_log_i64(spark_log *l, const char *name, int64_t value) { log_number(l, name, "%" PRId64, value); }
-void spark_log_bool(spark_log *l, const char *name, bool value) { log_number(l, name, "%s", value ? "true" : "false"); }
 
 void spark_log_ms(spark_log *l, const char *name, uint64_t ns)
 {
     log_number(l, name, "%" PRIu64 ".%03" PRIu64, ns / 1000000, ns / 1000 % 1000);
-}
-
-void spark_log_error_of(spark_log *l, const spark_err *err)
-{
-    spark_log_text(l, "error", err->text);
-    spark_log_text(l, "code", spark_code_text(err->code));
-    if (err->line) spark_log_u64(l, "line", err->line);
 }
 
 void spark_log_say(spark_log *l, spark_log_level level, const char *event, const char *fmt, ...)

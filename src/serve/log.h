@@ -46,8 +46,6 @@ typedef struct spark_log_options {
 
 SPARK_MUST_CHECK spark_status spark_log_create(spark_log **out, const spark_log_options *o, spark_err *err);
 void spark_log_destroy(spark_log **l);
-/* After a reload. */
-void spark_log_set(spark_log *l, spark_log_level level, bool prompts);
 bool spark_log_on(const spark_log *l, spark_log_level level);
 uint64_t spark_log_dropped(const spark_log *l); /* lines that nobody took, since create */
 
@@ -66,9 +64,7 @@ void spark_log_bytes(spark_log *l, const char *name, spark_bytes value);
 void spark_log_u64(spark_log *l, const char *name, uint64_t value);
 void spark_log_i64(spark_log *l, const char *name, int64_t value);
 void spark_log_ms(spark_log *l, const char *name, uint64_t ns); /* as milliseconds with three digits */
-void spark_log_bool(spark_log *l, const char *name, bool value);
 void spark_log_private(spark_log *l, const char *name, spark_bytes value);
-void spark_log_error_of(spark_log *l, const spark_err *err); /* "error" and "code" */
 void spark_log_end(spark_log *l);
 
 /* The usual line of the warden and the front: what happened to a model, and why. Both may be NULL. */

@@ -82,7 +82,7 @@ enum { METRIC_SLOTS = SPARK_MAX_SERVED + 1, METRIC_ROUTES = 128, METRIC_STATUSES
 
 typedef struct metric_slot {
     char name[SPARK_MAX_SERVED_NAME + 1];
-    bool served, used;
+    bool used;
 } metric_slot;
 
 struct spark_metrics {
@@ -172,49 +172,14 @@ void spark_metrics_destroy(spark_metrics **m)
     *m = NULL;
 }
 
-uint32_t spark_metrics_slot(const spark_metrics *m, const char *model)
-{
-    for (uint32_t i = 1; i < METRIC_SLOTS; i++)
-        if (m->slots[i].served && strcmp(m->slots[i].name, model) == 0) return i;
-    return 0;
-}
-
-/* Everything that was counted for a model that gave way to another. */
-static void metric_clear_slot(spark_metrics *m, uint32_t slot)
-{
-    for (uint32_t f = 0; f < SPARK_N_METRICS; f++)
-        for (uint32_t i = 0; i < metric_width(m, metric_families[f].a); i++)
-            for (uint32_t j = 0; j < m->second[f]; j++) {
-                const bool its = (metric_families[f].a == LABEL_MODEL && i == slot) ||
-                                 (metric_families[f].b == LABEL_MODEL && j == slot);
-                const uint32_t at = m->begin[f] + i * m->second[f] + j;
-                if (its && metric_is_histogram((spark_metric)f)) m->histograms[at] = (spark_histogram){0};
-                if (its && !metric_is_histogram((spark_metric)f)) m->values[at] = 0;
-            }
-}
-
 uint32_t spark_metrics_serve(spark_metrics *m, const char *model)
 {
-    uint32_t fresh = 0, left = 0;
-    for (uint32_t i = METRIC_SLOTS; --i;) { /* the lowest of each kind */
-        if (m->slots[i].used && strcmp(m->slots[i].name, model) == 0) {
-            m->slots[i].served = true;
-            return i;
-        }
-        if (!m->slots[i].used) fresh = i;
-        if (m->slots[i].used && !m->slots[i].served) left = i;
-    }
-    const uint32_t slot = fresh ? fresh : left;
-    if (slot == 0 || strlen(model) > SPARK_MAX_SERVED_NAME) return 0;
-    if (!fresh) metric_clear_slot(m, slot);
+    uint32_t slot = 1;
+    while (slot < METRIC_SLOTS && m->slots[slot].used && strcmp(m->slots[slot].name, model) != 0) slot++;
+    if (slot == METRIC_SLOTS || strlen(model) > SPARK_MAX_SERVED_NAME) return 0;
     snprintf(m->slots[slot].name, sizeof m->slots[slot].name, "%s", model);
-    m->slots[slot].served = m->slots[slot].used = true;
+    m->slots[slot].used = true;
     return slot;
-}
-
-void spark_metrics_unserve(spark_metrics *m, uint32_t slot)
-{
-    if (slot && slot < METRIC_SLOTS) m->slots[slot].served = false;
 }
 
 spark_metric_refusal spark_metrics_refusal(const char *word)
@@ -403,9 +368,9 @@ static void metric_put_value(FILE *out, const spark_metrics *m, spark_metric f, 
 static bool metric_shown(const spark_metrics *m, spark_metric f, uint32_t a, uint32_t b)
 {
     const bool model_a = metric_families[f].a == LABEL_MODEL, model_b = metric_families[f].b == LABEL_MODEL;
-    if (model_a && m->slots[a].served) return true;
+    if (model_a && m->slots[a].used) return true;
     if (!model_a && !model_b && metric_families[f].a != LABEL_ROUTE) return true;
-    if (f == SPARK_METRIC_CELLS_RESTARTED && a == SPARK_CELL_ENGINE && m->slots[b].served)
+    if (f == SPARK_METRIC_CELLS_RESTARTED && (a == SPARK_CELL_ENGINE ? m->slots[b].used : b == 0))
         return true; /* one that appears with its first count has no increase */
     const uint32_t at = metric_at(m, f, a, b);
     return metric_is_histogram(f) ? m->histograms[at].count > 0 : m->values[at] != 0;

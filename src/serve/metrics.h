@@ -110,9 +110,9 @@ uint32_t spark_metrics_status(int status);
     X(CELLS_RESTARTED, "cells_restarted_total", COUNTER, CELL, MODEL, NULL, "cells that ended and were started again") \
     X(MEMORY_BUDGET, "memory_budget_bytes", GAUGE, NONE, NONE, NULL, "--memory; 0: none")                              \
     X(MEMORY_PLANNED, "memory_planned_bytes", GAUGE, CELL, MODEL, NULL, "what the plan says")                          \
-    X(MEMORY_RESIDENT, "memory_resident_bytes", GAUGE, CELL, MODEL, NULL, "what the cell has")                         \
+    X(MEMORY_RESIDENT, "memory_resident_bytes", GAUGE, CELL, MODEL, NULL, "what the cell has, as the warden sees it")  \
     X(MODEL_READY, "model_ready", GAUGE, MODEL, NONE, NULL, "1 if the model answers now")                              \
-    X(RELOADS, "reloads_total", COUNTER, RESULT, NONE, NULL, "reloads of keys")                                        \
+    X(RELOADS, "reloads_total", COUNTER, RESULT, NONE, NULL, "reloads of keys, and of certificates")                   \
     X(LOCKED_OUT, "locked_out", GAUGE, NONE, NONE, NULL, "keys and addresses locked out for failed attempts")          \
     X(LOG_DROPPED, "log_lines_dropped_total", COUNTER, NONE, NONE, NULL, "log lines that nobody took in time")
 
@@ -130,11 +130,8 @@ SPARK_MUST_CHECK spark_status spark_metrics_create(spark_metrics **out, const ch
                                                    spark_err *err);
 void spark_metrics_destroy(spark_metrics **m);
 
-/* The slot of a served model, made if it is new (0 if 64 are served already). A slot keeps its counts when its model goes, until another model needs it. */
+/* The slot of a served model, made if it is new (0 if 64 are served already). What a client names as a model gets none. */
 uint32_t spark_metrics_serve(spark_metrics *m, const char *model);
-void spark_metrics_unserve(spark_metrics *m, uint32_t slot);
-/* The slot of a model by name; 0 if it is not served: that is what a client's word becomes. */
-uint32_t spark_metrics_slot(const spark_metrics *m, const char *model);
 
 /* ---- Counting: a and b are the indices of the family's labels, 0 where it has none ---- */
 

@@ -222,19 +222,22 @@ static void test_a_word_of_a_client_never_becomes_a_label(void **state)
     (void)state;
     spark_metrics *m = fresh();
     (void)spark_metrics_serve(m, "demo");
-    char name[64];
-    for (int i = 0; i < 1000; i++) {
-        snprintf(name, sizeof name, "hostile-%d", i);
-        spark_metrics_add(m, SPARK_METRIC_PROMPT_TOKENS, spark_metrics_slot(m, name), 0, 1);
+    static const char *const words[] = {"hostile", "key\"} 1\nx 2", ""};
+    for (size_t i = 0; i < SPARK_COUNT(words); i++) {
+        assert_int_equal(spark_metrics_refusal(words[i]), SPARK_REFUSED_NONE);
+        spark_metrics_add(m, SPARK_METRIC_REFUSED, spark_metrics_refusal(words[i]), 0, 1);
     }
+    spark_metrics_add(m, SPARK_METRIC_HTTP_REQUESTS, 0, spark_metrics_status(299), 1);
+    spark_metrics_add(m, SPARK_METRIC_PROMPT_TOKENS, 0, 0, 1000); /* slot 0: no model */
     page p = read_page(m);
     assert_null(strstr(p.text, "hostile"));
+    assert_null(strstr(p.text, "299"));
     has(&p, "spark_prompt_tokens_total{model=\"\"} 1000");
     free(p.text);
     spark_metrics_destroy(&m);
 }
 
-static void test_slots_are_kept_for_their_model_and_reused_when_all_are_taken(void **state)
+static void test_a_model_keeps_its_slot_and_one_too_many_gets_none(void **state)
 {
     (void)state;
     spark_metrics *m = fresh();
@@ -244,21 +247,12 @@ static void test_slots_are_kept_for_their_model_and_reused_when_all_are_taken(vo
         snprintf(name, sizeof name, "m%u", i);
         slot[i] = spark_metrics_serve(m, name);
         assert_int_not_equal(slot[i], 0);
-        assert_int_equal(spark_metrics_slot(m, name), slot[i]);
+        for (uint32_t k = 0; k < i; k++) assert_int_not_equal(slot[i], slot[k]);
     }
     spark_metrics_add(m, SPARK_METRIC_PROMPT_TOKENS, slot[7], 0, 5);
-    spark_metrics_observe(m, SPARK_METRIC_TTFT, slot[7], 1);
-    spark_metrics_add(m, SPARK_METRIC_CELLS_RESTARTED, SPARK_CELL_ENGINE, slot[7], 3);
     assert_int_equal(spark_metrics_serve(m, "more"), 0);
-    spark_metrics_unserve(m, slot[7]);
-    assert_int_equal(spark_metrics_slot(m, "m7"), 0);
     assert_int_equal(spark_metrics_serve(m, "m7"), slot[7]);
     assert_true(spark_metrics_get(m, SPARK_METRIC_PROMPT_TOKENS, slot[7], 0) == 5);
-    spark_metrics_unserve(m, slot[7]);
-    assert_int_equal(spark_metrics_serve(m, "more"), slot[7]);
-    assert_true(spark_metrics_get(m, SPARK_METRIC_PROMPT_TOKENS, slot[7], 0) == 0);
-    assert_true(spark_metrics_get(m, SPARK_METRIC_CELLS_RESTARTED, SPARK_CELL_ENGINE, slot[7]) == 0);
-    assert_int_equal(spark_metrics_histogram(m, SPARK_METRIC_TTFT, slot[7]).count, 0);
     page p = read_page(m);
     free(p.text);
     spark_metrics_destroy(&m);
@@ -350,7 +344,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_empty_page_and_a_full_one_parse),
         cmocka_unit_test(test_a_word_of_a_client_never_becomes_a_label),
-        cmocka_unit_test(test_slots_are_kept_for_their_model_and_reused_when_all_are_taken),
+        cmocka_unit_test(test_a_model_keeps_its_slot_and_one_too_many_gets_none),
         cmocka_unit_test(test_every_gate_reason_has_a_place),
         cmocka_unit_test(test_values_at_a_bound_fall_below_it),
         cmocka_unit_test(test_a_hand_over_is_resolved_to_some_microseconds),

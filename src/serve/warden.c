@@ -22,7 +22,7 @@
 #include "serve/sockets.h"
 #include "serve/warden_internal.h"
 
-static spark_status tell(warden *w, const control_message *m)
+spark_status warden_tell(warden *w, const control_message *m)
 {
     spark_err err = {0};
     if (w->control < 0) return SPARK_SUCCESS;
@@ -44,12 +44,14 @@ void warden_tell_model(warden *w, uint32_t model, const char *why)
     if (m->current && m->current->state == INSTANCE_READY && !m->leaving) {
         warden_instance *i = m->current;
         if (i->next_front == CELL_FRONT_LINKS) { /* all its links are used up: a new engine has new ones */
-            warden_drain_engine(i);
+            warden_drain_engine(w, i);
+            i->released = true; /* the fronts that had them are gone */
             return;
         }
-        c.value = CONTROL_MODEL_READY;
+        c.value = control_model_value(CONTROL_MODEL_READY, i->cell_number);
+        i->given_to = w->fronts_started;
         c.fds[c.n_fds++] = i->fronts[i->next_front];
-        (void)!spark_ok(tell(w, &c));
+        (void)!spark_ok(warden_tell(w, &c));
         close(i->fronts[i->next_front]);
         i->fronts[i->next_front++] = -1;
         return;
@@ -60,7 +62,7 @@ void warden_tell_model(warden *w, uint32_t model, const char *why)
         c.value = CONTROL_MODEL_LEAVING;
     else if (m->wanted)
         c.value = CONTROL_MODEL_LOADING;
-    (void)!spark_ok(tell(w, &c));
+    (void)!spark_ok(warden_tell(w, &c));
 }
 
 /* A descriptor from which bytes can be read, in place of a file. */
@@ -76,6 +78,12 @@ static spark_status memory_file(spark_bytes text, int *out, spark_err *err)
     return SPARK_SUCCESS;
 }
 
+void warden_tell_restarts(warden *w, uint32_t model)
+{
+    const uint64_t n = model == CONTROL_THE_FRONT ? w->front_restarts : w->models[model].restarts;
+    if (n) (void)!spark_ok(warden_tell(w, &(control_message){.kind = CONTROL_RESTARTED, .arg = model, .value = n}));
+}
+
 spark_status warden_tell_keys(warden *w, spark_err *err)
 {
     control_message c = {.kind = CONTROL_KEYS};
@@ -86,7 +94,7 @@ spark_status warden_tell_keys(warden *w, spark_err *err)
     else
         c.arg = 1;
     c.n_fds = c.arg ? 0 : 1;
-    (void)!spark_ok(tell(w, &c));
+    (void)!spark_ok(warden_tell(w, &c));
     if (c.n_fds) close(c.fds[0]);
     return SPARK_SUCCESS;
 }
@@ -103,7 +111,7 @@ static spark_status tell_tls(warden *w, spark_err *err)
     const bool has_ca = spark_ok(s) && o->tls_client_ca;
     if (has_ca) s = spark_file_open(o->tls_client_ca, false, &c.fds[c.n_fds], err);
     c.n_fds += has_ca && spark_ok(s) ? 1 : 0;
-    if (spark_ok(s)) (void)!spark_ok(tell(w, &c));
+    if (spark_ok(s)) (void)!spark_ok(warden_tell(w, &c));
     for (uint32_t i = 0; i < c.n_fds; i++) close(c.fds[i]);
     return s;
 }
@@ -112,18 +120,20 @@ spark_status warden_tell_all(warden *w, spark_err *err)
 {
     char *text = NULL;
     SPARK_TRY(spark_config_write(w->config, &text, err));
-    (void)!spark_ok(tell(w, &(control_message){.kind = CONTROL_SETTINGS, .text = spark_bytes_of(text)}));
+    (void)!spark_ok(warden_tell(w, &(control_message){.kind = CONTROL_SETTINGS, .text = spark_bytes_of(text)}));
     free(text);
     if (w->jail_json)
-        (void)!spark_ok(tell(w, &(control_message){.kind = CONTROL_JAIL, .text = spark_bytes_of(w->jail_json)}));
+        (void)!spark_ok(warden_tell(w, &(control_message){.kind = CONTROL_JAIL, .text = spark_bytes_of(w->jail_json)}));
     SPARK_TRY(warden_tell_keys(w, err));
     SPARK_TRY(tell_tls(w, err));
     for (uint32_t i = 0; i < w->n_listeners; i++)
-        (void)!spark_ok(
-            tell(w, &(control_message){
-                        .kind = CONTROL_LISTEN, .arg = w->listener_bits[i], .fds = {w->listeners[i]}, .n_fds = 1}));
+        (void)!spark_ok(warden_tell(
+            w, &(control_message){
+                   .kind = CONTROL_LISTEN, .arg = w->listener_bits[i], .fds = {w->listeners[i]}, .n_fds = 1}));
     for (uint32_t k = 0; k < w->config->n_models; k++) warden_tell_model(w, k, NULL);
-    (void)!spark_ok(tell(w, &(control_message){.kind = CONTROL_GO}));
+    (void)!spark_ok(warden_tell(w, &(control_message){.kind = CONTROL_GO}));
+    for (uint32_t k = 0; k < w->config->n_models; k++) warden_tell_restarts(w, k); /* what it counts begins with GO */
+    warden_tell_restarts(w, CONTROL_THE_FRONT);
     return SPARK_SUCCESS;
 }
 
@@ -178,7 +188,7 @@ static void warden_stop_listening(warden *w)
 static void front_says(warden *w, const control_message *m)
 {
     const bool names_model = m->kind == CONTROL_LOAD || m->kind == CONTROL_UNLOAD || m->kind == CONTROL_SWITCHED ||
-                             m->kind == CONTROL_USED;
+                             m->kind == CONTROL_REFUSED || m->kind == CONTROL_RELEASED || m->kind == CONTROL_USED;
     if (names_model && m->arg >= w->config->n_models) {
         spark_log_event(w->log, SPARK_LOG_ERROR, "front_link", NULL, "it names a model that does not exist");
         kill(w->front.pid, SIGKILL);
@@ -190,11 +200,12 @@ static void front_says(warden *w, const control_message *m)
     if (m->kind == CONTROL_LOAD) model->wanted = true;
     if (m->kind == CONTROL_LOAD) model->used_ns = spark_clock_ns();
     if (m->kind == CONTROL_USED && m->value < spark_clock_ns()) model->used_ns = m->value;
-    if (m->kind == CONTROL_SWITCHED && model->other && model->other->state == INSTANCE_READY)
-        warden_drain_engine(model->other);
+    if (m->kind == CONTROL_SWITCHED) warden_engine_switched(w, m->arg, m->value);
+    if (m->kind == CONTROL_REFUSED) warden_engine_refused(w, m->arg, m->value);
+    if (m->kind == CONTROL_RELEASED) warden_engine_released(w, m->arg, m->value);
     if (m->kind != CONTROL_UNLOAD || model->config->load == WARDEN_LOAD_AT_START || !model->current) return;
     model->wanted = false;
-    if (model->current->state == INSTANCE_READY) warden_drain_engine(model->current);
+    if (model->current->state == INSTANCE_READY) warden_drain_engine(w, model->current);
 }
 
 static void warden_read_front(warden *w)
@@ -209,6 +220,7 @@ static void warden_read_front(warden *w)
         }
         if (closed) kill(w->front.pid, SIGKILL); /* whether it ends by itself or thought to live on without us */
         for (uint32_t i = 0; has && i < m.n_fds; i++) close(m.fds[i]); /* it has none to give */
+        if (has) w->front_quiet = 0;
         if (has) front_says(w, &m);
     }
 }
@@ -225,11 +237,14 @@ static void warden_front_ended(warden *w)
     w->front_alive = w->front_up = false;
     for (uint32_t k = 0; k < w->config->n_models; k++) /* it cannot let go of them any more, and need not */
         if (w->models[k].leaving && w->models[k].current->state == INSTANCE_READY)
-            warden_drain_engine(w->models[k].current);
+            warden_drain_engine(w, w->models[k].current);
+    for (uint32_t i = 0; i < WARDEN_INSTANCES; i++) /* its clients are gone with it */
+        w->instances[i].released |= w->instances[i].state == INSTANCE_DRAINING;
     if (w->draining) {
         w->drained = true;
         return;
     }
+    w->front_restarts++;
     if (!w->announced && !was_up && !w->stop) { /* it could not start; why, it has said itself */
         w->exit_code = WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1;
         w->stop = true;
@@ -261,13 +276,14 @@ static void model_swap(warden *w, uint32_t k)
         spark_log_event(w->log, SPARK_LOG_ERROR, "model_swap_failed", m->config->name, err.text);
 }
 
-/* Keys anew, and models whose file changed. */
+/* Keys and certificates anew, and models whose file changed. */
 static void warden_reload(warden *w)
 {
     spark_err err = {0};
     spark_notify_systemd("RELOADING=1\nMONOTONIC_USEC=%" PRIu64, spark_clock_ns() / 1000);
     if (!spark_ok(warden_tell_keys(w, &err)))
         spark_log_event(w->log, SPARK_LOG_ERROR, "reload_keys_failed", NULL, err.text);
+    if (!spark_ok(tell_tls(w, &err))) spark_log_event(w->log, SPARK_LOG_ERROR, "reload_tls_failed", NULL, err.text);
     for (uint32_t k = 0; k < w->config->n_models; k++) {
         w->models[k].retry_ns = 0; /* a model that failed is tried again */
         model_swap(w, k);
@@ -288,7 +304,7 @@ static void warden_stop(warden *w)
     w->drained = !w->front_alive;
     w->drain_end_ns = spark_clock_ns() + w->config->drain_timeout * 1000000;
     warden_stop_listening(w);
-    (void)!spark_ok(tell(w, &(control_message){.kind = CONTROL_DRAIN}));
+    (void)!spark_ok(warden_tell(w, &(control_message){.kind = CONTROL_DRAIN}));
     for (uint32_t k = 0; k < w->config->n_models; k++) /* who waits for one that is not started any more is told */
         if (w->models[k].wanted && !w->models[k].current) warden_tell_model(w, k, WARDEN_ENDS);
 }
@@ -307,14 +323,6 @@ static void warden_read_signals(warden *w, int fd)
 /* ---- The loop ---- */
 
 static uint64_t earlier(uint64_t a, uint64_t b) { return b && (!a || b < a) ? b : a; }
-
-/* Whether something must come of an engine. */
-static bool warden_expects(const warden_instance *i)
-{
-    return i->state == INSTANCE_DRAINING || (i->state == INSTANCE_LOADING && !i->waits);
-}
-
-static uint64_t warden_silence_ns(const warden *w) { return (w->config->write_timeout + WARDEN_SILENCE_MS) * 1000000; }
 
 /* A start that cannot succeed ends, and is told at once; later, things may mend. */
 static void warden_give_up(warden *w, const spark_err *why)
@@ -366,26 +374,13 @@ static void warden_log_plan(const warden *w)
     spark_log_end(w->log);
 }
 
-/* An engine that loads tells how far it is; one that was told to go says what it still does ten times a second, and a reader that takes
- * nothing is cut off by the front. One that says nothing for so long hangs, and others wait for its memory. */
-static void warden_end_silent(const warden *w)
-{
-    const uint64_t now = spark_clock_ns();
-    for (uint32_t k = 0; k < WARDEN_INSTANCES; k++) {
-        const warden_instance *i = &w->instances[k];
-        if (!warden_expects(i) || now - i->heard_ns < warden_silence_ns(w)) continue;
-        spark_log_event(w->log, SPARK_LOG_ERROR, "engine_silent", w->models[i->model].config->name, NULL);
-        warden_kill_engine(i);
-    }
-}
-
-/* When every model that is loaded at start is ready, and the front is up: once. */
+/* When every model that is loaded at start answers, and the front is up: once. */
 static void warden_announce(warden *w, void (*banner)(const spark_config *c))
 {
     if (w->announced || !w->front_up) return;
     for (uint32_t k = 0; k < w->config->n_models; k++) {
         const warden_model *m = &w->models[k];
-        if (m->config->load == WARDEN_LOAD_AT_START && !(m->current && m->current->state == INSTANCE_READY)) return;
+        if (m->config->load == WARDEN_LOAD_AT_START && !(m->current && m->current->taken)) return;
     }
     w->announced = true;
     warden_log_plan(w);
@@ -395,14 +390,11 @@ static void warden_announce(warden *w, void (*banner)(const spark_config *c))
 
 static int warden_patience(const warden *w)
 {
-    uint64_t next = w->draining ? w->drain_end_ns : 0;
+    uint64_t next = earlier(w->tick_ns + 1, w->draining ? w->drain_end_ns : 0);
     const uint64_t now = spark_clock_ns();
     if (!w->draining && !w->front_alive) next = earlier(next, w->front_retry_ns + 1);
     for (uint32_t k = 0; k < w->config->n_models && !w->draining; k++)
         if (w->models[k].wanted && !w->models[k].current) next = earlier(next, w->models[k].retry_ns + 1);
-    for (uint32_t i = 0; i < WARDEN_INSTANCES; i++)
-        if (warden_expects(&w->instances[i])) next = earlier(next, w->instances[i].heard_ns + warden_silence_ns(w) + 1);
-    if (!next) return -1;
     return next <= now ? 0 : (int)((next - now) / 1000000) + 1;
 }
 
@@ -413,7 +405,7 @@ static bool warden_done(warden *w)
     bool alive = false;
     for (uint32_t i = 0; i < WARDEN_INSTANCES; i++) { /* the front needs them no more, and is ended last */
         if (w->instances[i].state == INSTANCE_LOADING) warden_kill_engine(&w->instances[i]);
-        if (w->instances[i].state == INSTANCE_READY) warden_drain_engine(&w->instances[i]);
+        if (w->instances[i].state == INSTANCE_READY) warden_drain_engine(w, &w->instances[i]);
         alive |= w->instances[i].state != INSTANCE_FREE;
     }
     return !alive;
@@ -559,8 +551,8 @@ spark_status spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(
     while (!warden_done(w)) {
         warden_start_wanted(w);
         warden_grant(w);
-        warden_end_silent(w);
         warden_turn(w, signals);
+        warden_tick(w); /* what came until now was heard */
         warden_announce(w, banner);
     }
     warden_end(w);

@@ -1,7 +1,7 @@
 /* warden.h - the process that opens things for the cells, starts and restarts them, and keeps the budget. It parses nothing foreign:
  * of an engine it reads fixed numbers, of the front fixed heads.
- * Life:    start front and engines; SIGHUP: keys anew, models whose file changed are swapped; a cell that ends is started again
- *          (100 ms, doubled to 30 s); SIGTERM, SIGINT: drain; once more: end now. */
+ * Life:    start front and engines; SIGHUP: keys and certificates anew, models whose file changed are swapped; a cell that ends, or does not
+ *          answer for the time of `watchdog`, is started again (100 ms, doubled to 30 s); SIGTERM, SIGINT: drain; once more: end now. */
 #ifndef SPARK_SERVE_WARDEN_H
 #define SPARK_SERVE_WARDEN_H
 

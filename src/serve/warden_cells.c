@@ -51,6 +51,10 @@ spark_status warden_start_front(warden *w, spark_err *err)
     }
     w->control = pair[0];
     w->front_alive = true;
+    w->fronts_started++;
+    w->front_quiet = 0;
+    w->front_resident = 0; /* this one was told nothing yet */
+    for (uint32_t k = 0; k < w->config->n_models; k++) w->models[k].resident = 0;
     w->front_started_ns = spark_clock_ns();
     return warden_tell_all(w, err);
 }
@@ -158,12 +162,8 @@ spark_status warden_start_engine(warden *w, uint32_t model, spark_err *err)
     warden_instance *i = instance_free(w);
     warden_model *m = &w->models[model];
     SPARK_CHECK(i, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "too many engines at once");
-    *i = (warden_instance){.model = model,
-                           .cell_number = w->cells_started++,
-                           .link = -1,
-                           .cell = {0, -1},
-                           .started_ns = spark_clock_ns(),
-                           .heard_ns = spark_clock_ns()};
+    *i = (warden_instance){
+        .model = model, .cell_number = w->cells_started++, .link = -1, .cell = {0, -1}, .started_ns = spark_clock_ns()};
     for (uint32_t k = 0; k < CELL_FRONT_LINKS; k++) i->fronts[k] = -1;
     engine_fds f = {0};
     const spark_status s = engine_start(w, i, &f, err);
@@ -186,10 +186,10 @@ spark_status warden_start_engine(warden *w, uint32_t model, spark_err *err)
     return SPARK_SUCCESS;
 }
 
-void warden_drain_engine(warden_instance *i)
+void warden_drain_engine(const warden *w, warden_instance *i)
 {
     i->state = INSTANCE_DRAINING;
-    i->heard_ns = spark_clock_ns();
+    i->released = !w->front_alive;
     if (i->link < 0) return;
     (void)!spark_ok(spark_wire_put(i->wire, SPARK_WIRE_DRAIN, 0, (spark_bytes){0}, (spark_bytes){0}, NULL));
     (void)!spark_ok(spark_wire_write(i->wire, i->link, NULL)); /* one that is gone will be reaped */
@@ -220,7 +220,7 @@ static bool warden_evict(warden *w, uint32_t for_model)
     if (w->front_alive)
         warden_tell_model(w, (uint32_t)(oldest - w->models), NULL);
     else
-        warden_drain_engine(oldest->current);
+        warden_drain_engine(w, oldest->current);
     return true;
 }
 
@@ -256,7 +256,7 @@ static void engine_grant(warden *w, warden_instance *i, uint64_t bytes)
     spark_err err = {0};
     i->waits = false;
     i->planned = bytes;
-    i->heard_ns = spark_clock_ns();
+    i->quiet = 0; /* until now it waited for us */
     spark_store_u64(out, bytes);
     spark_status s = spark_wire_put(i->wire, SPARK_WIRE_GRANT, 0, (spark_bytes){out, 8}, (spark_bytes){0}, &err);
     if (spark_ok(s)) s = spark_wire_write(i->wire, i->link, &err);
@@ -357,6 +357,7 @@ static void engine_is_ready(warden *w, warden_instance *i, const uint8_t *payloa
     }
     i->planned = memory.planned;
     i->state = INSTANCE_READY;
+    i->greeted = true;
     engine_log_ready(w, i, &memory);
     if (m->other == i) { /* the front goes over to it, says so, and then the old one drains */
         warden_instance *old = m->current;
@@ -373,7 +374,6 @@ static void engine_is_broken(warden *w, warden_instance *i, spark_bytes payload)
     warden_model *m = &w->models[i->model];
     if (!spark_ok(spark_get_failed(&f, payload, &err))) f.err = err;
     i->state = INSTANCE_DRAINING;
-    i->heard_ns = spark_clock_ns();
     warden_kill_engine(i); /* it ends by itself, if it is what we started */
     if (f.err.code == SPARK_E_MEMORY && m->current == i && warden_evict(w, i->model)) {
         m->retry_ns = spark_clock_ns(); /* again, once the other has gone */
@@ -400,9 +400,9 @@ void warden_read_engine(warden *w, warden_instance *i)
         spark_wire_frame f;
         s = spark_wire_next(i->wire, &f, &has, &err);
         if (!spark_ok(s) || !has) break;
-        i->heard_ns = spark_clock_ns();
+        i->quiet = 0;
         if (f.type == SPARK_WIRE_PROGRESS) engine_has_progress(w, i, f.payload.ptr);
-        if (f.type == SPARK_WIRE_PROGRESS || f.type == SPARK_WIRE_STATS) continue;
+        if (f.type == SPARK_WIRE_PROGRESS || f.type == SPARK_WIRE_STATS || f.type == SPARK_WIRE_PONG) continue;
         if (i->state != INSTANCE_LOADING || (f.type == SPARK_WIRE_PLAN && (i->waits || i->planned))) {
             engine_misbehaves(w, i, "it says twice how loading goes");
             return;
@@ -416,6 +416,62 @@ void warden_read_engine(warden *w, warden_instance *i)
     warden_kill_engine(i); /* whether it ends by itself or thought to live on without us */
     close(i->link);        /* the end of its process is seen by its pidfd */
     i->link = -1;
+}
+
+/* ---- What the front says of an engine ---- */
+
+static warden_instance *engine_of(const warden *w, uint32_t model, uint64_t engine)
+{
+    const warden_model *m = &w->models[model];
+    warden_instance *const both[] = {m->current, m->other};
+    for (size_t k = 0; k < SPARK_COUNT(both); k++)
+        if (both[k] && both[k]->cell_number == (uint32_t)engine) return both[k];
+    return NULL;
+}
+
+void warden_engine_switched(warden *w, uint32_t model, uint64_t engine)
+{
+    const warden_model *m = &w->models[model];
+    warden_instance *i = engine_of(w, model, engine);
+    if (!i || i != m->current) return;
+    i->taken = true;
+    if (m->other && m->other->state == INSTANCE_READY) warden_drain_engine(w, m->other);
+}
+
+/* The new engine of a swap is of no use: the one of before, which the front has never left, goes on. The next reload tries again. */
+static void warden_swap_back(warden *w, uint32_t model)
+{
+    warden_model *m = &w->models[model];
+    warden_instance *refused = m->current;
+    m->current = m->other;
+    m->other = refused;
+    refused->state = INSTANCE_DRAINING;
+    warden_kill_engine(refused);
+    spark_log_event(w->log, SPARK_LOG_ERROR, "model_swap_failed", m->config->name,
+                    "the front cannot use the new engine; the one of before goes on");
+    if (m->current->given_to != w->fronts_started) warden_tell_model(w, model, NULL);
+}
+
+void warden_engine_refused(warden *w, uint32_t model, uint64_t engine)
+{
+    warden_model *m = &w->models[model];
+    warden_instance *i = engine_of(w, model, engine);
+    if (!i || i->state != INSTANCE_READY || i->refused) return;
+    if (i == m->current && !i->taken && m->other && m->other->state == INSTANCE_READY) {
+        warden_swap_back(w, model);
+        return;
+    }
+    i->refused = 1; /* if it has not ended by itself: soon */
+    if (engine & CONTROL_CLOSED || w->announced || m->config->load != WARDEN_LOAD_AT_START) return;
+    spark_log_event(w->log, SPARK_LOG_ERROR, "model_failed", m->config->name, "the front cannot use its engine");
+    w->exit_code = 1; /* a start that cannot succeed */
+    w->stop = true;
+}
+
+void warden_engine_released(warden *w, uint32_t model, uint64_t engine)
+{
+    warden_instance *i = engine_of(w, model, engine);
+    if (i && i->state == INSTANCE_DRAINING) i->released = true;
 }
 
 const char *warden_status_text(int status, char buf[WARDEN_STATUS_TEXT])
@@ -448,6 +504,8 @@ void warden_engine_ended(warden *w, warden_instance *i)
     }
     instance_close(i);
     if (was_current && !expected) m->retry_ns = warden_backoff(&m->backoff_ms, ran_ms);
+    if (!expected) m->restarts++;
+    if (!expected) warden_tell_restarts(w, (uint32_t)(m - w->models));
     if (!was_current || (m->current && m->current->state == INSTANCE_READY)) return;
     if (w->draining) {
         warden_tell_model(w, (uint32_t)(m - w->models), WARDEN_ENDS);

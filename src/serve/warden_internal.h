@@ -18,8 +18,9 @@ enum {
     WARDEN_BACKOFF_MAX_MS = 30000,
     WARDEN_FRONT_FILES = 256,  /* descriptors of the front beside its connections */
     WARDEN_HEALTHY_MS = 60000, /* who ran so long starts again at once */
-    WARDEN_SILENCE_MS =
-        60000, /* beyond the time of a slow reader: an engine that loads or drains and says nothing hangs */
+    WARDEN_TICK_MS = 1000,
+    WARDEN_SILENCE_MS = 120000, /* an engine that loads and says nothing for so long hangs */
+    WARDEN_REFUSED_TICKS = 2,   /* an engine that the front refuses may have ended already: it is ended after so many */
     WARDEN_FRONT_SLACK =
         8 << 20,       /* addresses of the front that are no memory: less than the program has pages it never runs */
     WARDEN_TLS_ON = 0, /* choice of the setting `tls` */
@@ -42,7 +43,12 @@ typedef struct warden_instance {
     bool waits; /* under a budget: it told its wish and waits for its grant */
     cell_wish wish;
     uint64_t planned, started_ns; /* planned: what it was granted, then what it takes; 0: nothing yet */
-    uint64_t heard_ns;            /* its last frame, or ours that it waited for */
+    bool greeted;                 /* it was READY: it answers PING */
+    bool taken;                   /* the front sends requests to it */
+    bool released;                /* it drains, and nobody waits for it any more */
+    uint32_t given_to;            /* the front that got its last link */
+    /* Ticks of ours (we may stand still, and it with us): since it was heard; since it was released; since it was refused, 0: it was not */
+    uint32_t quiet, drain, refused;
     struct stat file;
 } warden_instance;
 
@@ -53,6 +59,7 @@ typedef struct warden_model {
     bool leaving;                     /* current is evicted, once the front has let go of it */
     bool look_again;                  /* a reload was asked for while one was under way */
     uint64_t retry_ns, backoff_ms, used_ns;
+    uint64_t restarts, resident; /* resident: as the front was told */
 } warden_model;
 
 typedef struct warden {
@@ -68,7 +75,8 @@ typedef struct warden {
     spark_jail_cell front;
     int control;
     uint64_t front_retry_ns, front_backoff_ms, front_started_ns, drain_end_ns;
-    uint32_t cells_started;
+    uint64_t tick_ns, front_restarts, front_resident;
+    uint32_t front_quiet, fronts_started, cells_started;
     char *jail_json;
     cell_front front_memory;
     int exit_code;
@@ -82,10 +90,18 @@ SPARK_MUST_CHECK spark_status warden_start_engine(warden *w, uint32_t model, spa
 void warden_grant(warden *w);
 void warden_read_engine(warden *w, warden_instance *i);  /* its link has something */
 void warden_engine_ended(warden *w, warden_instance *i); /* its process is gone */
-void warden_drain_engine(warden_instance *i);
+void warden_drain_engine(const warden *w, warden_instance *i);
 void warden_kill_engine(const warden_instance *i);
+/* What the front says of an engine by its number; one that is gone is passed over. */
+void warden_engine_switched(warden *w, uint32_t model, uint64_t engine);
+void warden_engine_refused(warden *w, uint32_t model, uint64_t engine);
+void warden_engine_released(warden *w, uint32_t model, uint64_t engine);
 /* Tells the front how a model stands. */
 void warden_tell_model(warden *w, uint32_t model, const char *why);
+void warden_tell_restarts(warden *w, uint32_t model); /* or CONTROL_THE_FRONT */
+
+/* warden_watch.c: once every WARDEN_TICK_MS asks the cells whether they are there, ends those that are not, and looks what they have. */
+void warden_tick(warden *w);
 /* Milliseconds from now on the clock, backing off. */
 /* "exit 1", "signal 9" */
 enum { WARDEN_STATUS_TEXT = 24 };
@@ -95,5 +111,6 @@ uint64_t warden_backoff(uint64_t *backoff_ms, uint64_t ran_ms);
 /* Everything that was told to the front at its start, told (again). */
 SPARK_MUST_CHECK spark_status warden_tell_all(warden *w, spark_err *err);
 SPARK_MUST_CHECK spark_status warden_tell_keys(warden *w, spark_err *err);
+SPARK_MUST_CHECK spark_status warden_tell(warden *w, const control_message *m);
 
 #endif

@@ -106,8 +106,6 @@ void spark_wire_reset(spark_wire *w)
     w->broken = false;
 }
 
-const char *spark_wire_type_name(spark_wire_type t) { return wire_rules[t].name; }
-
 /* ---- Streams ---- */
 
 static wire_stream *wire_find(const spark_wire *w, uint64_t stream)

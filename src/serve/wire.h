@@ -62,7 +62,9 @@ enum {
     X(FAILED, ENGINE, STREAM_OPEN, 16, 1024) /* closes it: why */                                                      \
     X(PLAN, ENGINE, LINK_CONFIGURED, 16,                                                                               \
       16) /* under a budget: bytes that the engine needs at least, and takes at most */                                \
-    X(GRANT, CLIENT, LINK_CONFIGURED, 8, 8) /* bytes that it may take */
+    X(GRANT, CLIENT, LINK_CONFIGURED, 8, 8) /* bytes that it may take */                                               \
+    X(PING, CLIENT, LINK_READY, 0, 0)       /* of the warden: are you there? */                                        \
+    X(PONG, ENGINE, LINK_READY, 0, 0)       /* I am; also now and then during a long pass */
 
 typedef enum spark_wire_type {
 #define SPARK_WIRE_ENUM(name, from, when, min, max) SPARK_WIRE_##name,
@@ -120,7 +122,5 @@ uint32_t spark_wire_n_open(const spark_wire *w);
 static inline uint32_t spark_wire_slot(uint64_t stream) { return (uint32_t)stream; } /* below n_streams */
 /* Walks the open streams: the next one whose slot is >= *slot, which moves on; false: no more. */
 bool spark_wire_next_open(const spark_wire *w, uint32_t *slot, uint64_t *stream);
-
-const char *spark_wire_type_name(spark_wire_type t);
 
 #endif

@@ -217,7 +217,8 @@ static void test_a_frame_from_the_wrong_side_breaks_the_link(void **state)
     for (int t = 0; t < SPARK_WIRE_N_TYPES; t++) {
         setup(&p, true);
         const bool from_engine = t == SPARK_WIRE_PROGRESS || t == SPARK_WIRE_READY || t == SPARK_WIRE_BROKEN ||
-                                 t == SPARK_WIRE_STATS || (t >= SPARK_WIRE_STARTED && t <= SPARK_WIRE_PLAN);
+                                 t == SPARK_WIRE_STATS || t == SPARK_WIRE_PONG ||
+                                 (t >= SPARK_WIRE_STARTED && t <= SPARK_WIRE_PLAN);
         spark_wire *w = from_engine ? p.engine : p.client;
         feed_raw(w, 4, (uint16_t)t, 0, 0);
         expect_break(w, "wrong side");

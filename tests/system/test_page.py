@@ -31,6 +31,11 @@ class Live(Folder):
                 self.assertTrue(0 < q['p50'] <= q['p95'] <= q['p99'] < 60000, q)
             self.assertEqual(m['memory']['planned'], sum(m['memory'][part] for part in ('weights', 'kv', 'rest')))
             self.assertEqual((now['memory']['budget'], now['memory']['planned']), (1 << 30, m['memory']['planned']))
+            end = time.monotonic() + 10
+            while not (resident := json.loads(s.get('/spark/live')[1])['memory']['resident']):
+                self.assertLess(time.monotonic(), end)
+                time.sleep(0.1)
+            self.assertGreater(resident, 1 << 20)
             self.assertEqual(m['pages']['total'], sum(m['pages'][kind] for kind in ('used', 'cached', 'free')))
             self.assertEqual(m['pages']['used'], 0)
             self.assertGreater(m['tokens_per_s'], 0)

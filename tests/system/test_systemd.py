@@ -199,13 +199,44 @@ class Settings(Folder):
         key = new_key(keys, '--metrics')
         with Server('--keys', keys, auth=True) as s:
             s.key = key
-            for text, result in (keys.read_text(), 'ok'), ('nonsense', 'failed'):
+            good = keys.read_text()
+            for text, result in (good, 'ok'), ('nonsense', 'failed'):
                 keys.write_text(text)
                 s.signal(signal.SIGHUP)
                 s.wait_metric(1, 'spark_reloads_total', result=result)
             s.kill('engine demo')
             s.wait_metric(1, 'spark_cells_restarted_total', cell='engine', model='demo')
             self.assertGreater(s.metric('spark_connections_total'), 0)
+            keys.write_text(good)
+            s.kill('front')
+            self.await_front(s)
+            s.wait_metric(1, 'spark_cells_restarted_total', cell='engine', model='demo')
+            end = time.monotonic() + 20
+            while not all(f'spark_memory_resident_bytes{{cell="{cell}",model="{model}"}}' in s.get('/metrics')[1].decode() for cell, model in (('front', ''), ('engine', 'demo'))):
+                self.assertLess(time.monotonic(), end)
+                time.sleep(0.1)
+
+    def await_front(self, s):
+        end = time.monotonic() + 20
+        while True:
+            try:
+                if s.metric('spark_cells_restarted_total', cell='front', model='') == 1:
+                    return
+            except (OSError, http.client.HTTPException):
+                pass
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
+
+    def test_a_cell_that_stands_still_is_started_again(self):
+        with Server('--watchdog', '1') as s:
+            os.kill(s.cells()['engine demo'][0], signal.SIGSTOP)
+            s.wait_metric(1, 'spark_cells_restarted_total', cell='engine', model='demo')
+            self.assertIn('engine_silent', s.log())
+            self.assertTrue(s.complete())
+            os.kill(s.cells()['front'][0], signal.SIGSTOP)
+            self.await_front(s)
+            self.assertIn('front_silent', s.log())
+            self.assertTrue(s.complete())
 
     def test_the_example_file_starts_a_service(self):
         text = (ROOT / 'packaging/spark.conf').read_text().replace('/etc/spark', str(self.dir))
@@ -268,6 +299,31 @@ class Tls(Folder):
         self.assertEqual(self.ask(s), 200)
         with self.assertRaises((OSError, http.client.HTTPException)):
             get(http.client.HTTPConnection('127.0.0.1', s.port, timeout=5), '/health')
+
+    def shown(self, s):
+        return ssl.get_server_certificate(('127.0.0.1', s.port), timeout=10)
+
+    def test_a_renewed_certificate_is_taken_over_without_a_restart_and_a_wrong_one_is_not(self):
+        s = self.start()
+        old = (self.dir / 'cert.pem').read_text()
+        self.assertEqual(self.shown(s), old)
+        subprocess.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', 'key.pem', '-out', 'cert.pem', '-days', '2',
+                        '-subj', '/CN=renewed', '-addext', 'subjectAltName=DNS:localhost'], cwd=self.dir, check=True, capture_output=True)
+        new = (self.dir / 'cert.pem').read_text()
+        s.signal(signal.SIGHUP)
+        end = time.monotonic() + 20
+        while self.shown(s) != new:
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
+        self.assertEqual(self.ask(s), 200)
+        for spoil in (lambda: (self.dir / 'cert.pem').write_text('nonsense')), (lambda: (self.dir / 'cert.pem').write_text(old)), (self.dir / 'cert.pem').unlink:
+            spoil()
+            told = s.log().count('reload_tls_failed')
+            s.signal(signal.SIGHUP)
+            while s.log().count('reload_tls_failed') == told:
+                self.assertLess(time.monotonic(), end)
+                time.sleep(0.05)
+            self.assertEqual(self.shown(s), new)
 
     def test_clients_without_a_certificate_of_the_ca_stay_out(self):
         s = self.start('--tls-client-ca', self.dir / 'ca.pem')
