@@ -27,21 +27,44 @@ static uint64_t sampler_key(float logit, uint32_t id)
     return (uint64_t)u << 32 | id;
 }
 
+/* The logit of a key, but that -0 has become +0. */
+static float sampler_logit(uint64_t key)
+{
+    uint32_t u = (uint32_t)(key >> 32);
+    float logit;
+    u = u >> 31 ? u : ~u & 0x7fffffffu;
+    memcpy(&logit, &u, sizeof logit);
+    return logit;
+}
+
+enum {
+    SORT_BITS = 11,
+    SORT_DIGITS = 3,
+    SORT_VALUES = 1 << SORT_BITS
+}; /* 3 digits are the upper half, and a spare bit */
+
+static inline uint32_t sort_digit(uint64_t key, int digit)
+{
+    return (uint32_t)(key >> (32 + digit * SORT_BITS)) & (SORT_VALUES - 1);
+}
+
 /* Least-significant-digit radix sort of the upper halves; stable, so ids stay ascending. Two buffers swap. */
 static void sampler_sort(spark_sampler *s, uint32_t n)
 {
-    for (int shift = 32; shift < 64; shift += 8) {
-        uint32_t at[256] = {0}, sum = 0;
-        for (uint32_t i = 0; i < n; i++) at[s->keys[i] >> shift & 255]++;
-        for (int d = 0; d < 256; d++) {
-            const uint32_t count = at[d];
-            at[d] = sum;
+    uint32_t at[SORT_DIGITS][SORT_VALUES] = {0};
+    for (const uint64_t *key = s->keys; key < s->keys + n; key++)
+        for (int d = 0; d < SORT_DIGITS; d++) at[d][sort_digit(*key, d)]++;
+    for (int d = 0; d < SORT_DIGITS; d++) {
+        uint32_t sum = 0;
+        for (uint32_t v = 0; v < SORT_VALUES; v++) {
+            const uint32_t count = at[d][v];
+            at[d][v] = sum;
             sum += count;
         }
-        for (uint32_t i = 0; i < n; i++) s->spare[at[s->keys[i] >> shift & 255]++] = s->keys[i];
-        uint64_t *swap = s->keys;
-        s->keys = s->spare;
-        s->spare = swap;
+        uint64_t *restrict to = s->spare, *restrict from = s->keys;
+        for (uint32_t i = 0; i < n; i++) to[at[d][sort_digit(from[i], d)]++] = from[i];
+        s->keys = to;
+        s->spare = from;
     }
 }
 
@@ -101,11 +124,14 @@ static uint32_t sampler_top(spark_sampler *s, const float *logits, float floor, 
     return n;
 }
 
-static void sampler_list_fill(spark_sampler *s, const float *logits, uint32_t n)
+static void sampler_list_fill(spark_sampler *s, uint32_t n)
 {
+    const uint64_t *restrict keys = s->keys;
+    uint32_t *restrict id = s->list.id;
+    float *restrict logit = s->list.logit;
     for (uint32_t i = 0; i < n; i++) {
-        s->list.id[i] = (uint32_t)s->keys[i];
-        s->list.logit[i] = logits[s->list.id[i]];
+        id[i] = (uint32_t)keys[i];
+        logit[i] = sampler_logit(keys[i]);
     }
     s->list.n = n;
 }
@@ -113,9 +139,10 @@ static void sampler_list_fill(spark_sampler *s, const float *logits, uint32_t n)
 /* Keys of all logits >= floor, ascending by id. */
 static uint32_t sampler_keys(spark_sampler *s, const float *logits, float floor)
 {
+    uint64_t *restrict keys = s->keys;
     uint32_t n = 0;
     for (uint32_t id = 0; id < s->n_vocab; id++)
-        if (logits[id] >= floor) s->keys[n++] = sampler_key(logits[id], id);
+        if (logits[id] >= floor) keys[n++] = sampler_key(logits[id], id);
     return n;
 }
 
@@ -151,7 +178,8 @@ static float sampler_sigma(const float *logits, uint32_t n, uint32_t *n_allowed)
     }
 }
 
-/* The first candidates: top_n_sigma and top_k together, because neither needs the full order. */
+/* The first candidates: top_n_sigma and top_k together, because neither needs the full order; and min_p, where nothing between
+ * reads those that it would drop. */
 static void sampler_candidates(spark_sampler *s, const spark_sampling *p)
 {
     float floor = -FLT_MAX; /* forbidden tokens (-inf) never become candidates */
@@ -160,14 +188,85 @@ static void sampler_candidates(spark_sampler *s, const spark_sampling *p)
         const float sigma = sampler_sigma(s->view, s->n_vocab, &n_allowed);
         floor = s->view[sampler_argmax(s->view, s->n_vocab)] - p->top_n_sigma * sigma;
     }
+    if (p->min_p > 0 && p->typical_p >= 1 && p->top_p >= 1 && p->min_keep <= 1) {
+        const float least = s->view[sampler_argmax(s->view, s->n_vocab)] + spark_logf(p->min_p);
+        if (least > floor) floor = least;
+    }
     const uint32_t k = p->top_k > p->min_keep ? p->top_k : p->min_keep;
     if (p->top_k > 0 && k < s->n_vocab) {
-        sampler_list_fill(s, s->view, sampler_top(s, s->view, floor, k));
+        sampler_list_fill(s, sampler_top(s, s->view, floor, k));
     } else {
         const uint32_t n = sampler_keys(s, s->view, floor);
         sampler_sort(s, n);
-        sampler_list_fill(s, s->view, n);
+        sampler_list_fill(s, n);
     }
+}
+
+/* Whether only the temperature shapes the distribution (what OpenAI's clients ask for unless told), moderately. */
+static bool sampler_is_plain(const spark_sampling *p)
+{
+    return p->temperature >= 0.01f && p->top_n_sigma <= 0 && p->top_k == 0 && p->typical_p >= 1 && p->top_p >= 1 &&
+           p->min_p <= 0 && p->xtc_probability <= 0 && p->dynatemp_range <= 0;
+}
+
+enum { QUICK_TOP = 256 /* candidates, among which most draws fall */, QUICK_LANES = 16 };
+
+/* to = x / t; false: one of them is so low (and not forbidden) that it may overflow, which means greedy by definition. */
+static bool quick_quotients(float *restrict to, const float *restrict x, uint32_t n, float t)
+{
+    uint32_t low[QUICK_LANES] = {0}, i = 0, any = 0;
+    for (; n - i >= QUICK_LANES; i += QUICK_LANES)
+        for (uint32_t j = 0; j < QUICK_LANES; j++) {
+            low[j] |= (x[i + j] < -1e30f) & (x[i + j] != -__builtin_inff());
+            to[i + j] = x[i + j] / t;
+        }
+    for (; i < n; i++) {
+        any |= (x[i] < -1e30f) & (x[i] != -__builtin_inff());
+        to[i] = x[i] / t;
+    }
+    for (uint32_t j = 0; j < QUICK_LANES; j++) any |= low[j];
+    return any == 0;
+}
+
+static double quick_sum(const float *x, uint32_t n)
+{
+    double lane[QUICK_LANES] = {0}, sum = 0;
+    uint32_t i = 0;
+    for (; n - i >= QUICK_LANES; i += QUICK_LANES)
+        for (uint32_t j = 0; j < QUICK_LANES; j++) lane[j] += (double)x[i + j];
+    for (; i < n; i++) sum += (double)x[i];
+    for (uint32_t j = 0; j < QUICK_LANES; j++) sum += lane[j];
+    return sum;
+}
+
+/* The draw of sampler_pick among all tokens, most often without sorting them; false: it cannot be told so.
+ *
+ * By definition token k of the order is drawn if c[k-1] <= u < c[k], c the running sums of e[k] * (1 / S), and S the float
+ * sum of all e over 32 lanes in that order, which only a sort can give. But S lies near the true sum T: a sum of m positive
+ * terms in any order is wrong by less than m units of 2^-24 (Higham 2002, 4.2), and a lane has n / 32 of them. With e / T from
+ * a sum in another order (in double) and that bound, u either lies between two of the first running sums for certain, or
+ * the sort decides. The share of the latter is about the bound (3e-4 for 152k tokens) by the number of likely tokens. */
+static bool sampler_pick_quickly(spark_sampler *s, float t, double u, uint32_t *id)
+{
+    const uint32_t n = s->n_vocab;
+    float *p = s->list.p;
+    if (n <= QUICK_TOP || !quick_quotients(p, s->view, n, t)) return false;
+    (void)s->kern->softmax(p, n);
+    const double total = quick_sum(p, n);
+    const double wrong = (n / 32 + 64) * 0x1.04p-24; /* 64: folding, rounding of p and of quotients here */
+    const uint32_t n_top = sampler_top(s, s->view, -FLT_MAX, QUICK_TOP);
+    double before = 0;
+    for (uint32_t k = 0; k < n_top; k++) {
+        const uint32_t candidate = (uint32_t)s->keys[k];
+        const double after = before + (double)p[candidate] / total;
+        if (u < after * (1 - wrong)) {
+            *id = candidate;
+            return u >= before * (1 + wrong);
+        }
+        if (u < after * (1 + wrong)) return false;
+        before = after;
+    }
+    return false;
 }
 
 /* The first candidate at which the running sum of probabilities passes u. */
@@ -187,15 +286,18 @@ static uint32_t sampler_chain(spark_sampler *s, const spark_sampling *p, const u
     spark__sampler_penalties(s, p, history, n_history);
     spark__sampler_dry(s, p, history, n_history);
     if (p->temperature <= 0) return sampler_argmax(s->view, s->n_vocab);
-    sampler_candidates(s, p);
+    const double u = spark_uniform(p->seed, n_history, DRAW_TOKEN);
     sampler_list *l = &s->list;
+    uint32_t id;
+    if (sampler_is_plain(p) && sampler_pick_quickly(s, p->temperature, u, &id)) return id;
+    sampler_candidates(s, p);
     if (l->n == 0) return sampler_argmax(s->view, s->n_vocab); /* every token is forbidden: the least id */
     spark__list_typical(s, l, p->typical_p, p->min_keep);
     spark__list_top_p(s, l, p->top_p, p->min_keep);
     spark__list_min_p(l, p->min_p, p->min_keep);
     spark__list_xtc(s, l, p, spark_uniform(p->seed, n_history, DRAW_XTC));
     spark__list_temperature(s, l, p);
-    return sampler_pick(s, l, spark_uniform(p->seed, n_history, DRAW_TOKEN));
+    return sampler_pick(s, l, u);
 }
 
 /* Whether penalties or dry may change a logit. */

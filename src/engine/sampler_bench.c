@@ -81,6 +81,13 @@ int main(void)
     p.repeat_penalty = 1;
     p.top_k = 0;
     bench_row(s, "without top_k", p, logits);
+    p.top_p = 1;
+    bench_row(s, "min_p alone", p, logits);
+    p.min_p = 0;
+    bench_row(s, "temperature alone", p, logits);
+    p.temperature = 0.3f; /* as peaked as text is */
+    bench_row(s, "and a low one", p, logits);
+    p.temperature = 0.8f;
     p.top_n_sigma = 1;
     bench_row(s, "top_n_sigma instead", p, logits);
     p.temperature = 0;

@@ -1,4 +1,5 @@
 /* sampler_test.c - each step against its definition, and the promise that only (logits, parameters, seed, history) count. */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -195,6 +196,69 @@ static void test_select_and_sort_agree(void **state)
         const uint32_t some = spark_sampler_draw(s, &p, NULL, 0, logits, history, 1);
         p.top_k = 0;
         assert_int_equal(some, spark_sampler_draw(s, &p, NULL, 0, logits, history, 1));
+        p.min_p = 0.3f; /* before the sort, or after top_p has looked at all */
+        const uint32_t few = spark_sampler_draw(s, &p, NULL, 0, logits, history, 1);
+        p.top_p = 0.9999f;
+        assert_int_equal(few, spark_sampler_draw(s, &p, NULL, 0, logits, history, 1));
+    }
+    spark_arena_destroy(&a);
+}
+
+static int sampler_double_order(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The running sums of probabilities in order, roughly: from a sum in double. */
+static void sampler_running_sums(double *c, const float *logits, uint32_t n, float t)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < n; i++) sum += c[i] = exp((double)(logits[i] / t));
+    for (uint32_t i = 0; i < n; i++) c[i] = -c[i] / sum;
+    qsort(c, n, sizeof *c, sampler_double_order); /* the largest first */
+    for (uint32_t i = 0; i < n; i++) c[i] = (i ? c[i - 1] : 0) - c[i];
+}
+
+static bool sampler_is_near(const double *c, uint32_t n, double u)
+{
+    uint32_t lo = 0, hi = n;
+    while (lo < hi) {
+        const uint32_t mid = (lo + hi) / 2;
+        *(c[mid] > u ? &hi : &lo) = c[mid] > u ? mid : mid + 1;
+    }
+    return (lo < n && c[lo] - u < 1e-6) || (lo > 0 && u - c[lo - 1] < 1e-6);
+}
+
+/* A draw that needs no sort is the sort's, above all where the number falls between two candidates. */
+static void test_a_quick_draw_is_the_sorted_one(void **state)
+{
+    (void)state;
+    enum { V = 8000, LIKELY = 200, SEEDS = 1000000 };
+    static float logits[V];
+    static double c[V];
+    spark_arena *a = NULL;
+    spark_sampler *s = sampler_make(&a, V, NULL);
+    for (int shape = 0; shape < 4; shape++) {
+        spark_sampling p = sampling_plain();
+        p.temperature = shape == 1 ? 0.7f : 1;
+        for (uint32_t i = 0; i < V; i++) logits[i] = (float)spark_uniform(9, i, 0) * 6 - (i % (V / LIKELY) ? 9 : 0);
+        for (uint32_t i = 0; i < V; i += 5) logits[i] = logits[i * 13 % V]; /* ties */
+        for (uint32_t i = 3; shape == 2 && i < V; i += 3) logits[i] = -INFINITY;
+        if (shape == 3) logits[V - 1] = -FLT_MAX;
+        sampler_running_sums(c, logits, V, p.temperature);
+        uint32_t n_near = 0;
+        for (p.seed = 0; p.seed < SEEDS; p.seed++) {
+            const bool near = sampler_is_near(c, V, spark_uniform(p.seed, 1, 0));
+            if (!near && p.seed % 1000 != 0) continue;
+            n_near += near;
+            p.top_k = V; /* sorted */
+            const uint32_t sorted = spark_sampler_draw(s, &p, NULL, 0, logits, (const uint32_t[]){0}, 1);
+            p.top_k = 0;
+            assert_int_equal(spark_sampler_draw(s, &p, NULL, 0, logits, (const uint32_t[]){0}, 1), sorted);
+            if (n_near == 300) break;
+        }
+        assert_true(n_near > 100);
     }
     spark_arena_destroy(&a);
 }
@@ -306,6 +370,7 @@ int main(void)
         cmocka_unit_test(test_penalties_change_only_recent_tokens),
         cmocka_unit_test(test_dry_penalises_the_continuation_of_a_repetition),
         cmocka_unit_test(test_select_and_sort_agree),
+        cmocka_unit_test(test_a_quick_draw_is_the_sorted_one),
         cmocka_unit_test(test_the_largest_are_those_of_a_full_sort),
         cmocka_unit_test(test_top_n_sigma_holds_with_a_large_top_k_too),
         cmocka_unit_test(test_logprobs_are_of_the_raw_softmax),
