@@ -212,7 +212,8 @@ typedef struct wish {
 } wish;
 
 /* A prompt that begins with `common` tokens of the given kind, then goes its own way. */
-SPARK_UNUSED static void wish_make(wish *w, uint64_t id, uint32_t kind, uint32_t common, uint32_t n, uint32_t max_tokens)
+SPARK_UNUSED static void wish_make(wish *w, uint64_t id, uint32_t kind, uint32_t common, uint32_t n,
+                                   uint32_t max_tokens)
 {
     *w = (wish){.r = {.id = id, .tenant = 1, .prompt = w->prompt, .n_prompt = n, .cache = true}};
     spark_generate_options *o = &w->r.generate;
