@@ -20,9 +20,10 @@
 #include "base/fpenv.h"
 
 /* Most: 0.2 to 1 ms by CPU, longer than the serial parts of a token. A wait that spins in vain halves what the next may
- * spin, one that succeeds doubles it: where others want the CPUs too, two threads of a pool may be given the same one, and
- * would then spin against each other at every barrier. Least: what a futex costs anyway. */
-enum { POOL_SPINS = 20000, POOL_SPINS_LEAST = 150 };
+ * spin, one that succeeds gives it back: where others want the CPUs too, two threads of a pool may be given the same one, and
+ * would then spin against each other at every barrier. Least: longer than a thread takes to wake up, or a pool that once
+ * slept would sleep at every barrier: whoever was woken comes too late to the next. */
+enum { POOL_SPINS = 20000, POOL_SPINS_LEAST = 1000 };
 
 typedef struct pool_worker {
     spark_pool *pool;
@@ -59,12 +60,12 @@ static void pool_wait(spark_pool *p, _Atomic uint32_t *word, uint32_t old)
     const uint32_t spins = p->spin ? atomic_load_explicit(&p->spins, memory_order_relaxed) : 0;
     for (uint32_t i = 0; i < spins; i++) {
         if (atomic_load_explicit(word, memory_order_acquire) != old) {
-            if (spins < POOL_SPINS) atomic_store_explicit(&p->spins, 2 * spins, memory_order_relaxed);
+            if (spins < POOL_SPINS) atomic_store_explicit(&p->spins, POOL_SPINS, memory_order_relaxed);
             return;
         }
         pool_pause();
     }
-    if (spins > POOL_SPINS_LEAST) atomic_store_explicit(&p->spins, spins / 2, memory_order_relaxed);
+    if (spins >= 2 * POOL_SPINS_LEAST) atomic_store_explicit(&p->spins, spins / 2, memory_order_relaxed);
     /* Either the waker, who stores `word` and then reads `sleepers`, sees this thread; or this thread, who counts itself
      * and then (in the kernel) reads `word`, sees the new value. Hence seq_cst on both sides. */
     atomic_fetch_add_explicit(&p->sleepers, 1, memory_order_seq_cst);
