@@ -239,6 +239,7 @@ static _Noreturn void be_the_warden(const char *settings, const char *log)
 
 static void make_folder(rig *r)
 {
+    *r = (rig){0};
     snprintf(r->folder, sizeof r->folder, "%s/spark-warden-XXXXXX", P_tmpdir);
     assert_non_null(mkdtemp(r->folder));
 }

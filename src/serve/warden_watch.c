@@ -34,8 +34,12 @@ static void watch_engine(warden *w, warden_instance *i)
         (void)!spark_ok(spark_wire_put(i->wire, SPARK_WIRE_PING, 0, (spark_bytes){0}, (spark_bytes){0}, NULL));
     if (i->link >= 0) (void)!spark_ok(spark_wire_write(i->wire, i->link, NULL)); /* one that is gone will be reaped */
     if (patience && i->quiet == patience + 1) watch_end(w, i, "engine_silent");
-    if (i->state == INSTANCE_DRAINING && i->released && i->drain++ == drain) watch_end(w, i, "engine_not_drained");
-    if (i->refused && i->refused++ == WARDEN_REFUSED_TICKS) watch_end(w, i, "engine_refused");
+    if (i->state == INSTANCE_DRAINING && i->released) {
+        if (i->drain == drain) watch_end(w, i, "engine_not_drained"); /* once: it goes when the kernel lets it */
+        i->drain++;
+    }
+    if (i->refused == WARDEN_REFUSED_TICKS) watch_end(w, i, "engine_refused");
+    if (i->refused) i->refused++;
 }
 
 static void watch_front(warden *w)
