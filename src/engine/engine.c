@@ -366,25 +366,16 @@ static void pass_give(spark_engine *e, engine_request *r, uint32_t n)
 
 static bool pass_may_ask(const engine_request *r) { return !r->held && !r->asked; }
 
-/* How much prompts may slow down the streams of a pass. */
-typedef enum pass_bound {
-    PASS_FREE,   /* none decodes, or there is no target */
-    PASS_YIELDS, /* those that decode have just begun: they give way to short prompts, so that many who come at once see
-                  * their first tokens soon, but never to long ones */
-    PASS_BOUND
-} pass_bound;
-
-static pass_bound pass_bound_of(const spark_engine *e, const engine_request *r)
+/* Whether a prompt may slow the streams beside it down only as far as the target. Without one of the operator's, a short prompt
+ * goes at once: it costs each stream one longer gap, while held back it would cost throughput and its own first token. */
+static bool pass_is_timed(const spark_engine *e, const engine_request *r)
 {
-    if (!engine_decodes(r) || e->options.itl_target_us == 0) return PASS_FREE;
-    const bool settled = e->options.itl_target_us != SPARK_ITL_AUTO || engine_now(e) - r->first_ns >= ENGINE_SETTLED_NS;
-    return settled ? PASS_BOUND : PASS_YIELDS;
+    if (e->options.itl_target_us != SPARK_ITL_AUTO) return e->options.itl_target_us != 0;
+    return r->n - r->n_known * SPARK_KV_BLOCK > ENGINE_SHORT_PROMPT;
 }
 
-static bool pass_is_long(const engine_request *r) { return r->n - r->n_known * SPARK_KV_BLOCK > ENGINE_SHORT_PROMPT; }
-
-/* A row for everyone who needs just one, by rank. *bound: the closest of theirs. */
-static void pass_give_decode(spark_engine *e, engine_mix *m, pass_bound *bound)
+/* A row for everyone who needs just one, by rank. *streams: some of them are streams. */
+static void pass_give_decode(spark_engine *e, engine_mix *m, bool *streams)
 {
     for (uint32_t i = 0; i < e->n_running; i++) {
         engine_request *r = &e->requests[e->running[i]];
@@ -393,7 +384,7 @@ static void pass_give_decode(spark_engine *e, engine_mix *m, pass_bound *bound)
         pass_give(e, r, 1);
         m->n_decode += r->n_rows;
         m->decode_depth += r->n_rows ? r->n : 0;
-        if (pass_bound_of(e, r) > *bound) *bound = pass_bound_of(e, r);
+        *streams |= engine_decodes(r);
         if (e->n_running != before) i = UINT32_MAX; /* who gave pages has left the list: once more from its beginning */
     }
 }
@@ -409,7 +400,7 @@ static engine_request *pass_next_prompt(const spark_engine *e)
 }
 
 /* The rest of the pass: prompts in fair order, as many rows as the time allows. */
-static void pass_give_prompts(spark_engine *e, engine_mix *m, pass_bound bound)
+static void pass_give_prompts(spark_engine *e, engine_mix *m, bool streams)
 {
     for (;;) {
         engine_request *r = pass_next_prompt(e);
@@ -417,10 +408,10 @@ static void pass_give_prompts(spark_engine *e, engine_mix *m, pass_bound bound)
         if (!r || room == 0) return;
         spark__cache_adopt(e, r);
         const uint32_t length = spark_kv_length(e->kv, r->seq), left = r->n - length;
-        const bool timed = bound == PASS_BOUND || (bound == PASS_YIELDS && pass_is_long(r));
-        const uint32_t fit = timed ? spark__cost_rows(&e->cost, m, length,
-                                                      spark__cost_target(&e->cost, m, e->options.itl_target_us))
-                                   : room;
+        const uint32_t fit = streams && pass_is_timed(e, r)
+                                 ? spark__cost_rows(&e->cost, m, length,
+                                                    spark__cost_target(&e->cost, m, e->options.itl_target_us))
+                                 : room;
         if (fit == 0) return;
         if (fit < room) room = fit;
         pass_give(e, r, left < room ? left : room);
@@ -433,11 +424,11 @@ static void pass_give_prompts(spark_engine *e, engine_mix *m, pass_bound bound)
 static engine_mix pass_give_all(spark_engine *e)
 {
     engine_mix m = {0};
-    pass_bound bound = PASS_FREE;
+    bool streams = false;
     e->n_order = 0;
     for (uint32_t i = 0; i < e->n_running; i++) e->requests[e->running[i]].asked = false;
-    pass_give_decode(e, &m, &bound);
-    pass_give_prompts(e, &m, bound);
+    pass_give_decode(e, &m, &streams);
+    pass_give_prompts(e, &m, streams);
     return m;
 }
 

@@ -216,10 +216,7 @@ void spark__cache_leave(spark_engine *e, const engine_request *r);
 /* Frees the page that was used longest ago; false: there is none. */
 bool spark__cache_evict(spark_engine *e);
 
-enum {
-    ENGINE_SETTLED_NS = 1000000000, /* a stream that has decoded for so long is settled */
-    ENGINE_SHORT_PROMPT = 256       /* rows that it must compute, at most */
-};
+enum { ENGINE_SHORT_PROMPT = 256 /* rows that it must compute, at most */ };
 
 /* ---- engine_cost.c: how long a pass takes ---- */
 double spark__cost_of(const engine_cost *c, const engine_mix *m);
