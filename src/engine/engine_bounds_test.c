@@ -129,12 +129,72 @@ static void test_what_cannot_meet_its_deadline_is_refused_at_once(void **state)
     }
     wish_make(&w, 3, 0, 0, 300, 5);
     w.r.cache = false;
-    w.r.deadline_ns = test_clock() + 150 * ROW_NS;
+    w.r.deadline_ns = test_clock() + 100 * ROW_NS;
     refuses(&w.r, SPARK_E_REFUSED, "after the deadline");
     w.r.deadline_ns = test_clock() + 1200 * ROW_NS;
     submit(&w);
     run_dry();
     assert_true(the.heard[3].finished);
+    stop();
+}
+
+/* One prompt of n tokens in one pass that takes ns (and the clock's own looks). */
+static void run_timed(wish *w, uint32_t id, uint32_t n, uint64_t ns)
+{
+    wish_make(w, id, 0, 0, n, 1);
+    w->r.cache = false;
+    submit(w);
+    clock_step = ns; /* looked at before the pass and after it */
+    run_dry();
+    clock_step = 1;
+}
+
+static void test_a_cold_pass_and_tiny_prompts_do_not_foretell_long_waits(void **state)
+{
+    (void)state;
+    static wish w;
+    spark_engine_options o = plain_options();
+    o.n_batch = 256;
+    start(&o, 1);
+    assert_int_equal(stats().wait_ms, 0); /* unknown */
+    run_timed(&w, 0, 2, 100000000);
+    assert_int_equal(stats().wait_ms, 0); /* page faults tell nothing of what follows */
+    run_timed(&w, 1, 2, 1000000);
+    const uint32_t after_one = stats().wait_ms;
+    /* a pass takes four looks: not as if 2 tokens in 4 ms meant 512 in 1024 */
+    if (after_one == 0 || after_one > 200) fail_msg("512 tokens in %u ms", after_one);
+    for (uint32_t i = 2; i < 8; i++) run_timed(&w, i, 200, 1000000); /* the pass itself is what takes time */
+    const uint32_t after_some = stats().wait_ms;
+    if (after_some > 20) fail_msg("512 tokens in %u ms", after_some);
+    stop();
+}
+
+static void test_a_wrong_estimate_does_not_refuse_for_ever(void **state)
+{
+    (void)state;
+    static wish w;
+    spark_engine_options o = plain_options();
+    spark_err err = {0};
+    uint32_t retry_ms = 0, n_refused = 0;
+    start(&o, 1);
+    for (uint32_t i = 0; i < 4; i++) { /* too few to refuse by */
+        run_timed(&w, i, 20, 50000000);
+        wish_make(&w, 50, 0, 0, 20, 1);
+        w.r.deadline_ns = test_clock() + 1000000;
+        assert_ok(spark_engine_submit(the.e, &w.r, &retry_ms, &err));
+        spark_engine_cancel(the.e, 50);
+        run_dry();
+        the.heard[50] = (heard){0};
+    }
+    for (uint32_t i = 4; i < 24; i++) run_timed(&w, i, 20, 50000000);
+    wish_make(&w, 51, 0, 0, 20, 1);
+    clock_step = 0;
+    w.r.deadline_ns = test_clock() + 1000000;
+    for (; n_refused < 100 && !spark_ok(spark_engine_submit(the.e, &w.r, &retry_ms, &err)); n_refused++)
+        assert_int_equal(err.code, SPARK_E_REFUSED);
+    if (n_refused == 0 || n_refused > 20) fail_msg("%u refused before one could try", n_refused);
+    run_dry();
+    assert_true(the.heard[51].finished);
     stop();
 }
 
@@ -317,6 +377,8 @@ int main(void)
         cmocka_unit_test(test_submit_refuses_bad_requests_and_says_why),
         cmocka_unit_test(test_the_queue_is_bounded_by_number_and_by_tokens),
         cmocka_unit_test(test_what_cannot_meet_its_deadline_is_refused_at_once),
+        cmocka_unit_test(test_a_cold_pass_and_tiny_prompts_do_not_foretell_long_waits),
+        cmocka_unit_test(test_a_wrong_estimate_does_not_refuse_for_ever),
         cmocka_unit_test(test_create_refuses_what_cannot_be),
         cmocka_unit_test(test_a_value_that_is_not_finite_fails_only_its_request),
         cmocka_unit_test(test_every_layer_of_a_pass_gives_a_sign_of_life),

@@ -3,7 +3,11 @@
  * Time is taken as linear in the pass itself, its decoding rows, its prompt rows, and the positions that each of them reads.
  * That is true only near where it was measured (few rows cost next to nothing while memory is the limit), and there it is
  * learned: each pass corrects the weights by its error, in proportion to what it consisted of (normalised least mean
- * squares), so a kind of pass that comes again is predicted well after three or four of it. */
+ * squares), so a kind of pass that comes again is predicted well after three or four of it.
+ *
+ * How long those wait who come is extrapolated, often from passes of few rows to whole batches, and errors there only cost
+ * time while here they refuse. So it has an estimate of its own: a line through the passes with prompts, by least squares
+ * that forget, and where they are too alike to draw one, a pass counts as much as COST_FEW rows. */
 #include "engine/engine_internal.h"
 
 #define COST_STEP 0.4 /* share of an error that is corrected at once */
@@ -20,8 +24,17 @@
 /* SPARK_ITL_AUTO: streams are slowed by prompts to this many times what they take alone. Below the half more that is
  * promised: a row at a great depth costs more than the average that is learned. */
 #define COST_AUTO 1.4
+/* Of passes with prompts: the share of the past that each leaves; and one that took more than so many times as long as
+ * predicted counts as if it had taken that: it was disturbed. */
+#define COST_KEEP  (31.0 / 32)
+#define COST_ODDLY 4.0
+#define COST_FEW   16.0 /* rows that take about as long as the pass itself: weights are read once for all of them */
 
-enum { COST_TILE = 4 /* rows of a prompt are given in so many: kernels take them together */ };
+enum {
+    COST_TILE = 4,   /* rows of a prompt are given in so many: kernels take them together */
+    COST_ENOUGH = 8, /* passes with prompts, before anybody is refused by what they took */
+    COST_SURE = 16   /* and so many at most are remembered, so that doubts can end it */
+};
 
 static void cost_parts(const engine_mix *m, double part[COST_N])
 {
@@ -79,10 +92,55 @@ static void cost_begin(engine_cost *c, const engine_mix *m, double ns)
     c->prompt_seen |= m->n_prompt > 0;
 }
 
+void spark__cost_prompts(const engine_cost *c, double *pass_ns, double *row_ns)
+{
+    *pass_ns = *row_ns = 0;
+    if (c->sum_1 <= 0) return;
+    /* Least of sum((t - pass - row * n)^2) + (pass - COST_FEW * row)^2: the last, so that there is always one. */
+    const double a = c->sum_1 + 1, b = c->sum_n - COST_FEW, d = c->sum_nn + COST_FEW * COST_FEW;
+    const double det = a * d - b * b;
+    const double pass = (d * c->sum_t - b * c->sum_nt) / det, row = (a * c->sum_nt - b * c->sum_t) / det;
+    if (row < 0)
+        *pass_ns = c->sum_t / c->sum_1;
+    else if (pass < 0)
+        *row_ns = c->sum_nt / c->sum_nn;
+    else {
+        *pass_ns = pass;
+        *row_ns = row;
+    }
+}
+
+bool spark__cost_is_sure(const engine_cost *c) { return c->n_taught >= COST_ENOUGH; }
+
+void spark__cost_doubt(engine_cost *c)
+{
+    if (c->n_taught > 0) c->n_taught--;
+}
+
+/* Decoding rows of such a pass count like its others. */
+static void cost_learn_prompts(engine_cost *c, const engine_mix *m, double ns)
+{
+    const double n = (double)m->n_decode + m->n_prompt;
+    double pass = 0, row = 0;
+    spark__cost_prompts(c, &pass, &row);
+    const double most = COST_ODDLY * (pass + row * n);
+    if (spark__cost_is_sure(c) && ns > most) ns = most;
+    c->sum_1 = COST_KEEP * c->sum_1 + 1;
+    c->sum_n = COST_KEEP * c->sum_n + n;
+    c->sum_nn = COST_KEEP * c->sum_nn + n * n;
+    c->sum_t = COST_KEEP * c->sum_t + ns;
+    c->sum_nt = COST_KEEP * c->sum_nt + ns * n;
+    if (c->n_taught < COST_SURE) c->n_taught++;
+}
+
 void spark__cost_learn(engine_cost *c, const engine_mix *m, uint64_t ns)
 {
     double part[COST_N], square = 0;
     if (ns == 0 || m->n_decode + m->n_prompt == 0) return; /* a clock that stands still tells nothing */
+    const bool cold = !c->warm;
+    c->warm = true;
+    if (cold) return;
+    if (m->n_prompt) cost_learn_prompts(c, m, (double)ns);
     if ((m->n_decode && !c->decode_seen) || (m->n_prompt && !c->prompt_seen)) {
         cost_begin(c, m, (double)ns);
         return;

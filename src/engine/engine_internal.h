@@ -115,7 +115,11 @@ typedef struct engine_cost {
     double ns[COST_N]; /* of a pass, a row, a row at depth 1024 */
     bool decode_seen, prompt_seen;
     double below_aim; /* how much lower than at first passes aim at a target, of it */
-    double run_ns;    /* how long a request keeps its seat, on average; 0 = unknown */
+    /* Of passes with prompts, older ones weighing less: their number, rows, rows squared, ns, ns times rows */
+    double sum_1, sum_n, sum_nn, sum_t, sum_nt;
+    uint32_t n_taught; /* of them, at most COST_SURE; less by each refusal that nothing but this justified */
+    bool warm;         /* one pass was made: it pays for cold caches and fresh pages, and teaches nothing */
+    double run_ns;     /* how long a request keeps its seat, on average; 0 = unknown */
 } engine_cost;
 
 /* Byte offsets in the region of an engine. */
@@ -225,6 +229,10 @@ double spark__cost_target(const engine_cost *c, const engine_mix *m, uint32_t ta
 /* Rows of a prompt at this depth that may join the mix within the target. */
 uint32_t spark__cost_rows(const engine_cost *c, const engine_mix *m, uint32_t depth, double target_ns);
 void spark__cost_learn(engine_cost *c, const engine_mix *m, uint64_t ns);
+/* What passes with prompts take, for predictions: the pass itself and each of its rows; 0: none was seen. */
+void spark__cost_prompts(const engine_cost *c, double *pass_ns, double *row_ns);
+bool spark__cost_is_sure(const engine_cost *c); /* enough of them were seen to refuse by it */
+void spark__cost_doubt(engine_cost *c); /* a request was refused by it alone: too many of these, and it is not sure */
 /* A pass with a prompt in it that had this target took so long: whether to aim lower or higher. */
 void spark__cost_judge(engine_cost *c, double target_ns, uint64_t ns);
 void spark__cost_learn_run(engine_cost *c, uint64_t ns);

@@ -302,26 +302,30 @@ void spark__queue_admit(spark_engine *e)
 
 /* ---- Prediction ---- */
 
-/* Nanoseconds that a row of a prompt takes now, beside those who decode. */
-static double queue_row_ns(const spark_engine *e)
+/* Nanoseconds that so many rows of prompts take now, beside those who decode: in passes as full as they will be. */
+static double queue_rows_ns(const spark_engine *e, double n_rows)
 {
-    const uint32_t n_batch = e->options.n_batch;
     engine_mix m = {0};
+    double pass_ns = 0, row_ns = 0;
+    spark__cost_prompts(&e->cost, &pass_ns, &row_ns);
+    if (n_rows <= 0 || pass_ns + row_ns <= 0) return 0;
     for (uint32_t i = 0; i < e->n_running; i++) {
         const engine_request *r = &e->requests[e->running[i]];
         if (r->held || !engine_decodes(r)) continue;
         m.n_decode++;
         m.decode_depth += r->n;
     }
-    uint32_t rows = n_batch - m.n_decode;
+    uint32_t rows = e->options.n_batch - m.n_decode;
     if (m.n_decode && e->options.itl_target_us) {
         const uint32_t fit = spark__cost_rows(&e->cost, &m, 0,
                                               spark__cost_target(&e->cost, &m, e->options.itl_target_us));
         if (fit < rows) rows = fit;
     }
     if (rows == 0) rows = 1;
-    m.n_prompt = rows;
-    return spark__cost_of(&e->cost, &m) / rows;
+    double own_ns = pass_ns + m.n_decode * row_ns; /* of a pass, beside the rows that are asked for */
+    const double alone_ns = m.n_decode ? spark__cost_of(&e->cost, &m) : 0;
+    if (own_ns < alone_ns) own_ns = alone_ns;
+    return (double)spark_div_up((uint64_t)n_rows, rows) * own_ns + n_rows * row_ns;
 }
 
 double spark__queue_predict(const spark_engine *e, uint64_t tenant, int32_t priority, uint32_t n_prompt)
@@ -340,7 +344,7 @@ double spark__queue_predict(const spark_engine *e, uint64_t tenant, int32_t prio
     rows += others < rows ? others : rows; /* another tenant's queue goes ahead only by its share */
     const uint32_t seats = e->options.n_running - e->n_running + below;
     const double turns = seats > ahead ? 0 : (double)(ahead - seats + 1) / e->options.n_running;
-    return rows * queue_row_ns(e) + turns * e->cost.run_ns;
+    return queue_rows_ns(e, rows) + turns * e->cost.run_ns;
 }
 
 static uint32_t queue_ms(double ns)
@@ -392,8 +396,33 @@ static spark_status queue_check(const spark_engine *e, const spark_request *r, s
     return spark_stops_check(stops, o->n_stops, err);
 }
 
+/* Nothing would come before a new prompt: there is a seat, and all who have one decode. */
+static bool queue_is_clear(const spark_engine *e)
+{
+    if (e->n_alive == 0) return true;
+    for (uint32_t i = 0; i < e->at.n_requests; i++) {
+        const engine_request *r = &e->requests[i];
+        if (r->state != REQUEST_FREE && !r->held && !engine_decodes(r)) return false;
+    }
+    return e->n_running < e->options.n_running;
+}
+
+/* Who is refused teaches nothing, so a wrong estimate must not refuse for ever. Where others' prompts come first, these teach.
+ * Where the way is clear, only what would take twice the time is refused, and each time counts as a doubt: after some, one may try. */
+static spark_status queue_check_deadline(spark_engine *e, const spark_request *r, double *retry_ns, spark_err *err)
+{
+    if (r->deadline_ns == 0 || !spark__cost_is_sure(&e->cost)) return SPARK_SUCCESS;
+    const double now = (double)engine_now(e), first = spark__queue_predict(e, r->tenant, r->priority, r->n_prompt);
+    const bool clear = queue_is_clear(e);
+    if (now + (clear ? first / 2 : first) < (double)r->deadline_ns) return SPARK_SUCCESS;
+    if (clear) spark__cost_doubt(&e->cost);
+    *retry_ns = first;
+    return spark_fail(err, SPARK_E_REFUSED, SPARK_ERR_NOWHERE,
+                      "the first token would come in about %.0f ms, after the deadline", first / 1e6);
+}
+
 /* Refuses what would only wait to die. */
-static spark_status queue_check_room(const spark_engine *e, const spark_request *r, double *retry_ns, spark_err *err)
+static spark_status queue_check_room(spark_engine *e, const spark_request *r, double *retry_ns, spark_err *err)
 {
     const spark_engine_options *o = &e->options;
     const uint32_t most = o->n_running + o->n_waiting;
@@ -403,16 +432,11 @@ static spark_status queue_check_room(const spark_engine *e, const spark_request 
     /* who would find a seat free does not count as waiting */
     const uint64_t room = o->waiting_tokens + (uint64_t)(o->n_running - e->n_running) * o->n_ctx;
     const uint64_t after = e->waiting_tokens + r->n_prompt;
-    if (after > room) *retry_ns += (double)(after - room) * queue_row_ns(e);
+    if (after > room) *retry_ns += queue_rows_ns(e, (double)(after - room));
     SPARK_CHECK(after <= room && queue_blocks(r) <= e->n_blocks_free, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
                 "the queue is full: %llu prompt tokens wait, and %u more do not fit",
                 (unsigned long long)e->waiting_tokens, r->n_prompt);
-    if (r->deadline_ns == 0) return SPARK_SUCCESS;
-    const double now = (double)engine_now(e), first = spark__queue_predict(e, r->tenant, r->priority, r->n_prompt);
-    *retry_ns = first;
-    SPARK_CHECK(now + first < (double)r->deadline_ns, err, SPARK_E_REFUSED, SPARK_ERR_NOWHERE,
-                "the first token would come in about %.0f ms, after the deadline", first / 1e6);
-    return SPARK_SUCCESS;
+    return queue_check_deadline(e, r, retry_ns, err);
 }
 
 static void queue_take(spark_engine *e, const spark_request *r)
