@@ -109,8 +109,7 @@ void api_error_from(api_error *e, const spark_err *err, uint32_t retry_ms)
         api_error_set(e, status, retry_ms ? c->busy_code : c->code, NULL, "%s (template line %u, column %u)", text,
                       err->line, err->column);
     else
-        api_error_set(e, status, retry_ms ? c->busy_code : c->code, err->code == SPARK_E_CONTEXT ? "messages" : NULL,
-                      "%s", text);
+        api_error_set(e, status, retry_ms ? c->busy_code : c->code, NULL, "%s", text);
     e->retry_ms = retry_ms ? retry_ms : status == 503 ? 1000 : 0;
 }
 
@@ -123,6 +122,8 @@ void api_error_advise(api_error *e, const api_call *call)
         [API_LLAMA] = "/completion takes a prompt as text"};
     const spark_ask_kind kind = call->n_asks ? call->asks[0].kind : SPARK_ASK_TEXT;
     char text[sizeof e->message];
+    if (e->code && strcmp(e->code, "context_length_exceeded") == 0 && !e->param[0])
+        snprintf(e->param, sizeof e->param, "%s", kind == SPARK_ASK_CHAT ? "messages" : "prompt");
     if (!e->code || strcmp(e->code, "unsupported") != 0) return;
     if (kind != SPARK_ASK_CHAT && kind != SPARK_ASK_TEMPLATE) return;
     memcpy(text, e->message, sizeof text);

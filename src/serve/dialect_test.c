@@ -115,6 +115,26 @@ static void test_engine_errors_map_to_statuses(void **s)
     }
 }
 
+static void test_a_prompt_that_is_too_long_names_the_field_that_it_came_in(void **s)
+{
+    (void)s;
+    static const struct {
+        const char *path, *body, *param;
+    } rows[] = {{CHAT, "{" HI "}", "messages"},
+                {"/v1/completions", "{\"model\": \"m\", \"prompt\": \"x\"}", "prompt"},
+                {"/v1/completions", "{\"model\": \"m\", \"prompt\": [1, 2]}", "prompt"}};
+    const spark_err why = {.code = SPARK_E_CONTEXT, .text = "why"};
+    for (size_t i = 0; i < SPARK_COUNT(rows); i++) {
+        world w = taken(rows[i].path, rows[i].body);
+        api_error e;
+        api_error_from(&e, &why, 0);
+        api_error_advise(&e, &w.call);
+        assert_string_equal(e.param, rows[i].param);
+        assert_string_equal(e.message, "why");
+        world_end(&w);
+    }
+}
+
 static void test_a_model_that_cannot_chat_says_what_to_ask_instead(void **s)
 {
     (void)s;
@@ -636,6 +656,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_routes_without_key_are_health_and_root_only),
         cmocka_unit_test(test_errors_have_the_form_of_each_dialect),
         cmocka_unit_test(test_engine_errors_map_to_statuses),
+        cmocka_unit_test(test_a_prompt_that_is_too_long_names_the_field_that_it_came_in),
         cmocka_unit_test(test_a_model_that_cannot_chat_says_what_to_ask_instead),
         cmocka_unit_test(test_a_time_is_whole_milliseconds_and_nothing_else),
         cmocka_unit_test(test_hostile_json_is_refused),

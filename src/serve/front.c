@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "serve/config_time.h"
 #include "serve/front_internal.h"
 #include "serve/log.h"
 
@@ -191,6 +192,27 @@ static void front_drain(front *f)
     if (f->server) http_server_stop_listening(f->server);
 }
 
+/* What went wrong, and in a file of settings or keys, where. */
+static void front_log_failure(front *f, const char *event, const spark_err *err)
+{
+    spark_log_begin(f->log, SPARK_LOG_ERROR, event);
+    spark_log_text(f->log, "why", err->text);
+    if (err->line) spark_log_u64(f->log, "line", err->line);
+    spark_log_end(f->log);
+}
+
+/* What holds from now on. */
+static void front_log_reloaded(front *f, bool keys)
+{
+    char expires[32] = "";
+    if (!keys) spark_time_write(http_tls_expires_s(f->tls), -1, expires);
+    spark_log_begin(f->log, SPARK_LOG_INFO, "reloaded");
+    spark_log_text(f->log, "what", keys ? "keys" : "tls");
+    if (keys) spark_log_u64(f->log, "keys", f->has_keys ? spark_keys_count(spark_gate_keys(f->gate)) : 0);
+    spark_log_text(f->log, "expires", expires[0] ? expires : NULL);
+    spark_log_end(f->log);
+}
+
 /* Keys or certificates came: at start they must be right; later, where they are not, the old ones stay. */
 static spark_status front_reload(front *f, const control_message *m, spark_err *err)
 {
@@ -199,7 +221,9 @@ static spark_status front_reload(front *f, const control_message *m, spark_err *
     if (!f->going) return s;
     spark_metrics_add(f->metrics, SPARK_METRIC_RELOADS, spark_ok(s) ? 1 : 0, 0, 1);
     if (!spark_ok(s))
-        spark_log_event(f->log, SPARK_LOG_ERROR, keys ? "reload_keys_failed" : "reload_tls_failed", NULL, err->text);
+        front_log_failure(f, keys ? "reload_keys_failed" : "reload_tls_failed", err);
+    else if (m->n_fds) /* without keys there was nothing to read */
+        front_log_reloaded(f, keys);
     return SPARK_SUCCESS;
 }
 
@@ -242,7 +266,7 @@ static void front_on_control(evutil_socket_t fd, short what, void *ctx)
         const bool kept = has && (m.kind == CONTROL_LISTEN ||
                                   (m.kind == CONTROL_MODEL && control_model_state_of(m.value) == CONTROL_MODEL_READY));
         for (uint32_t i = 0; has && !kept && i < m.n_fds; i++) close(m.fds[i]);
-        if (!spark_ok(s)) spark_log_event(f->log, SPARK_LOG_ERROR, "front_failed", NULL, err.text);
+        if (!spark_ok(s)) front_log_failure(f, "front_failed", &err);
         if (!spark_ok(s) || closed) {
             event_base_loopbreak(f->base);
             return;

@@ -6,6 +6,8 @@
 #include "base/clock.h"
 #include "serve/front_internal.h"
 
+#define FRONT_LOAD_FAILED "it cannot be loaded; its operator finds the reason in the log"
+
 static uint64_t unix_ns(void)
 {
     struct timespec t;
@@ -203,10 +205,12 @@ static void job_go(front_job *j)
         job_ask(j);
 }
 
-static void job_unavailable(front_job *j, const char *why)
+/* Why is the operator's business: it names files and sizes. */
+static void job_unavailable(front_job *j, const char *what)
 {
     api_error e;
-    api_error_set(&e, 503, "model_unavailable", "", "model '%s' is not available: %s", j->model->config->name, why);
+    if (j->visit->f->draining) what = "the server is shutting down";
+    api_error_set(&e, 503, "model_unavailable", "", "model '%s' is not available: %s", j->model->config->name, what);
     e.retry_ms = 2000;
     job_refuse(j, &e);
 }
@@ -264,7 +268,7 @@ static void job_begin(front_job *j)
         return;
     }
     if (m->state == CONTROL_MODEL_FAILED && m->config->load == 0) { /* the warden tries again in its own time */
-        job_unavailable(j, m->why);
+        job_unavailable(j, FRONT_LOAD_FAILED);
         return;
     }
     job_want(j);
@@ -278,7 +282,7 @@ void front_model_changed(front *f, front_model *m)
         if (m->link)
             job_go(j);
         else if (m->state == CONTROL_MODEL_FAILED)
-            job_unavailable(j, m->why);
+            job_unavailable(j, FRONT_LOAD_FAILED);
         else
             job_want(j); /* it went away under those who wait for it */
     }

@@ -1,6 +1,7 @@
 /* front_test.c - what the front promises its clients, beside an engine that this test plays: time, rights, bounds. */
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "serve/ask.h"
 #include "serve/front_rig.h"
@@ -141,7 +142,9 @@ static void test_bodies_of_those_who_wait_are_bounded_and_given_back_when_the_lo
         const int small = ask(&r, one); /* what fits is taken still */
         assert_string_equal(hear_client(small, NULL, 200), "");
         tell_model(&r, CONTROL_MODEL_FAILED);
-        assert_said(hear_client(small, "model_unavailable", WAIT_MS), "because");
+        text = hear_client(small, "model_unavailable", WAIT_MS);
+        assert_said(text, "finds the reason in the log");
+        assert_null(strstr(text, "because")); /* it may name files */
         for (int i = 0; i < WAITERS; i++) {
             text = hear_client(c[i], "model_unavailable", WAIT_MS);
             assert_said(text, "HTTP/1.1 503");
@@ -265,6 +268,60 @@ static void test_what_never_became_a_request_is_counted_too(void **state)
     stop(&r);
 }
 
+/* ---- The log ---- */
+
+static int file_of(const void *bytes, size_t len)
+{
+    const int fd = memfd_create("file", MFD_CLOEXEC);
+    assert_int_equal(pwrite(fd, bytes, len, 0), len);
+    return fd;
+}
+
+static void reload(rig *r, control_kind kind, const void *bytes, size_t len)
+{
+    const int fd = file_of(bytes, len);
+    tell(r, &(control_message){.kind = kind, .fds = {fd}, .n_fds = 1});
+    close(fd);
+}
+
+static void await_logged(int log, const char *what)
+{
+    char text[8192] = "";
+    for (int i = 0; i < WAIT_MS / 10; i++) {
+        const ssize_t n = pread(log, text, sizeof text - 1, 0);
+        text[n > 0 ? n : 0] = '\0';
+        if (strstr(text, what)) return;
+        (void)poll(NULL, 0, 10);
+    }
+    fail_msg("no '%s' in '%s'", what, text);
+}
+
+static void test_a_reload_is_told_with_what_holds_or_where_the_file_is_wrong(void **state)
+{
+    (void)state;
+    static const char wrong[] = "version = 1\n# a remark\nnonsense = 5\n";
+    spark_key_wish w;
+    char key[SPARK_KEY_TEXT + 1];
+    uint8_t *file = NULL;
+    size_t len = 0;
+    rig r;
+    const int log = file_of("", 0), screen = dup(STDERR_FILENO);
+    (void)dup2(log, STDERR_FILENO);
+    start(&r, "log_format = json\nlisten = unix:/x\n[model m]\n");
+    (void)dup2(screen, STDERR_FILENO);
+    close(screen);
+    spark_key_wish_defaults(&w);
+    assert_ok(spark_key_mint(&w, 1, key, &file, &len, NULL));
+    reload(&r, CONTROL_KEYS, file, len);
+    await_logged(log, "\"event\":\"reloaded\",\"cell\":\"front\",\"what\":\"keys\",\"keys\":1}");
+    reload(&r, CONTROL_KEYS, wrong, sizeof wrong - 1);
+    await_logged(log, "\"event\":\"reload_keys_failed\"");
+    await_logged(log, ",\"line\":3}");
+    free(file);
+    close(log);
+    stop(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -276,6 +333,7 @@ int main(void)
         cmocka_unit_test(test_a_model_is_unloaded_by_those_who_may),
         cmocka_unit_test(test_what_is_refused_is_counted_by_its_reason),
         cmocka_unit_test(test_what_never_became_a_request_is_counted_too),
+        cmocka_unit_test(test_a_reload_is_told_with_what_holds_or_where_the_file_is_wrong),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

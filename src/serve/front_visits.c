@@ -405,8 +405,20 @@ static void visit_on_refused(void *ctx, int status, bool connection)
     front_metrics_refused(ctx, connection ? "connections" : reason);
 }
 
+static void visit_on_tls_failed(void *ctx, const char *address, const char *why)
+{
+    front *f = ctx;
+    front_metrics_refused(f, "tls");
+    spark_log_begin_limited(f->log, SPARK_LOG_INFO, "refused");
+    spark_log_text(f->log, "address", address);
+    spark_log_text(f->log, "reason", "tls");
+    spark_log_text(f->log, "why", why);
+    spark_log_end(f->log);
+}
+
 const http_handler front_handler = {.on_head = visit_on_head,
                                     .on_request = visit_on_request,
                                     .on_room = visit_on_room,
                                     .on_gone = visit_on_gone,
-                                    .on_refused = visit_on_refused};
+                                    .on_refused = visit_on_refused,
+                                    .on_tls_failed = visit_on_tls_failed};

@@ -56,6 +56,8 @@ typedef struct http_handler {
     void (*on_gone)(void *ctx, http_exchange *x);
     /* Somebody was turned away here, with this status: a request that is none, too large or too slow; or a whole connection. */
     void (*on_refused)(void *ctx, int status, bool connection);
+    /* A TLS handshake failed, by what the client sent; one that only connected and went is not told of. Texts: for the call. */
+    void (*on_tls_failed)(void *ctx, const char *address, const char *why);
     void *ctx;
 } http_handler;
 
@@ -93,6 +95,7 @@ SPARK_MUST_CHECK spark_status http_warm(spark_err *err);
 SPARK_MUST_CHECK spark_status http_tls_create(struct ssl_ctx_st **out, spark_bytes cert, spark_bytes key,
                                               spark_bytes client_ca, spark_err *err);
 void http_tls_destroy(struct ssl_ctx_st **tls);
+int64_t http_tls_expires_s(struct ssl_ctx_st *tls); /* when its certificate ends, since 1970; 0: unknown */
 
 /* ---- The request (valid until the reply ended or on_gone). Texts end with NUL. ------------------------------------ */
 

@@ -34,7 +34,7 @@ typedef struct fixture {
     answer answer;
     uint64_t max_body; /* on_head lowers to this if not 0 */
     http_exchange *held[HELD];
-    int n_held, n_heads, n_requests, n_gone, n_room;
+    int n_held, n_heads, n_requests, n_gone, n_room, n_tls_failed;
     http_exchange *gone; /* the last one */
     struct sockaddr_storage address;
     socklen_t address_len;
@@ -83,11 +83,23 @@ static void on_gone(void *ctx, http_exchange *x)
     f->gone = x;
 }
 
+static void on_tls_failed(void *ctx, const char *address, const char *why)
+{
+    fixture *f = ctx;
+    f->n_tls_failed++;
+    snprintf(f->said, sizeof f->said, "%s: %s", address, why);
+}
+
 /* ---- the fixture ------------------------------------------------------------------------------------------------- */
 
 SPARK_UNUSED static void server_start(fixture *f)
 {
-    const http_handler h = {on_head, on_request, on_room, on_gone, NULL, f};
+    const http_handler h = {.on_head = on_head,
+                            .on_request = on_request,
+                            .on_room = on_room,
+                            .on_gone = on_gone,
+                            .on_tls_failed = on_tls_failed,
+                            .ctx = f};
     f->base = event_base_new();
     assert_ok(http_server_create(&f->server, f->base, &f->limits, &h, NULL));
 }

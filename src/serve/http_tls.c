@@ -175,6 +175,17 @@ void http_tls_destroy(struct ssl_ctx_st **tls)
     *tls = NULL;
 }
 
+int64_t http_tls_expires_s(struct ssl_ctx_st *tls)
+{
+    const X509 *x = tls ? SSL_CTX_get0_certificate(tls) : NULL;
+    ASN1_TIME *epoch = x ? ASN1_TIME_set(NULL, 0) : NULL;
+    int days = 0, seconds = 0;
+    const bool ok = epoch && ASN1_TIME_diff(&days, &seconds, epoch, X509_get0_notAfter(x)) == 1;
+    ASN1_TIME_free(epoch);
+    ERR_clear_error();
+    return ok ? (int64_t)days * 86400 + seconds : 0;
+}
+
 /* ---- Warming: one handshake with itself fetches every algorithm, seeds every generator, fills every table --------- */
 
 static X509 *warm_certificate(EVP_PKEY *key)
@@ -296,11 +307,24 @@ static int tls_why(http_conn *c, int r)
     return -1;
 }
 
+/* What OpenSSL holds against the client, before it is forgotten. */
+static void tls_tell_failure(const http_conn *c)
+{
+    const http_handler *h = &c->server->handler;
+    const unsigned long e = ERR_peek_error();
+    if (!e || !h->on_tls_failed || ERR_GET_REASON(e) == SSL_R_UNEXPECTED_EOF_WHILE_READING) return;
+    const char *why = ERR_reason_error_string(e);
+    h->on_tls_failed(h->ctx, c->address_text, why ? why : "the handshake failed");
+}
+
 int http__tls_handshake(http_conn *c)
 {
     ERR_clear_error();
     const int r = SSL_do_handshake(c->ssl);
-    if (r != 1) return tls_why(c, r) < 0 && errno == EAGAIN ? 0 : -1;
+    if (r != 1) {
+        if (SSL_get_error(c->ssl, r) == SSL_ERROR_SSL) tls_tell_failure(c);
+        return tls_why(c, r) < 0 && errno == EAGAIN ? 0 : -1;
+    }
     c->readable = c->writable = true; /* bytes may wait inside OpenSSL, of which epoll knows nothing */
     tls_client_name(c);
     return 1;

@@ -223,11 +223,21 @@ static void test_tls_1_2_and_plain_text_are_refused(void **state)
     tls_start(f, &t, false, false);
     assert_false(secure_dial(f, &t.pki, false, TLS1_2_VERSION, &s));
     secure_close(&s);
-    const int fd = dial(f);
+    settle(f);
+    assert_int_equal(f->n_tls_failed, 1);
+    assert_string_equal(f->said, "127.0.0.1: unsupported protocol");
+    int fd = dial(f);
     SAY(fd, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_true(hear_end(f, fd)->closed);
     close(fd);
     settle(f);
+    assert_int_equal(f->n_tls_failed, 2);
+    assert_string_equal(f->said, "127.0.0.1: http request");
+    fd = dial(f); /* only a look whether somebody is there */
+    settle(f);
+    close(fd);
+    settle(f);
+    assert_int_equal(f->n_tls_failed, 2);
     assert_int_equal(http_server_connections(f->server), 0);
     assert_int_equal(f->n_heads, 0);
     tls_stop(f, &t);
@@ -336,6 +346,18 @@ static void test_a_proxy_header_may_come_before_tls(void **state)
     tls_stop(f, &t);
 }
 
+static void test_the_end_of_a_certificate_is_known(void **state)
+{
+    fixture *f = *state;
+    tls_listener t;
+    const int64_t before = time(NULL);
+    tls_start(f, &t, false, false);
+    const int64_t left = http_tls_expires_s(t.ctx) - before;
+    assert_true(left >= 86400 && left <= 86400 + 60);
+    assert_int_equal(http_tls_expires_s(NULL), 0);
+    tls_stop(f, &t);
+}
+
 static void test_wrong_certificates_and_keys_are_refused_with_a_reason(void **state)
 {
     (void)state;
@@ -370,6 +392,7 @@ int main(void)
         HTTP_TEST(test_a_renewed_certificate_is_shown_to_new_connections_and_old_ones_go_on),
         HTTP_TEST(test_a_tls_goodbye_while_the_handler_thinks_is_seen),
         HTTP_TEST(test_a_proxy_header_may_come_before_tls),
+        HTTP_TEST(test_the_end_of_a_certificate_is_known),
         cmocka_unit_test(test_wrong_certificates_and_keys_are_refused_with_a_reason),
     };
     return cmocka_run_group_tests_name("http_tls", tests, NULL, NULL);

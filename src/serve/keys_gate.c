@@ -268,7 +268,7 @@ static void gate_deny_unknown(spark_gate_verdict *v, bool presented)
 static bool gate_alive(const spark_key *k, spark_gate_time now, spark_gate_verdict *v)
 {
     if (k->revoked || (k->expires && now.s >= k->expires)) {
-        gate_say(v, 401, "invalid_api_key", "expired", 0,
+        gate_say(v, 401, "invalid_api_key", k->revoked ? "revoked" : "expired", 0,
                  k->revoked ? "This API key was revoked." : "This API key has expired.");
         return false;
     }

@@ -51,7 +51,8 @@ typedef struct spark_gate_verdict {
 } spark_gate_verdict;
 
 /* Words of `reason`, fixed so that metrics can list them. */
-#define SPARK_GATE_REASONS "none", "key", "expired", "scope", "lockout", "parallel", "request_rate", "token_rate"
+#define SPARK_GATE_REASONS                                                                                             \
+    "none", "key", "expired", "revoked", "scope", "lockout", "parallel", "request_rate", "token_rate"
 
 /* 200 takes one request and one of the parallel places, until spark_gate_done. */
 void spark_gate_check(spark_gate *g, const spark_gate_ask *a, spark_gate_time now, spark_gate_verdict *out);

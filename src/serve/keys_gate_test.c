@@ -157,6 +157,23 @@ static void test_a_key_ends_at_its_second(void **state)
     drop(&f);
 }
 
+static void test_a_revoked_key_is_refused_by_that_word(void **state)
+{
+    (void)state;
+    static const char revoked[] = "\nrevoked = 2026-01-01T00:00:00Z\n";
+    const spark_key_wish w = plain();
+    fixture f = with(&w);
+    uint8_t *file = malloc(f.len + sizeof revoked);
+    memcpy(file, f.file, f.len);
+    memcpy(file + f.len, revoked, sizeof revoked);
+    assert_ok(spark_gate_load(f.gate, (spark_bytes){file, f.len + sizeof revoked - 1}, NULL));
+    free(file);
+    assert_int_equal(come(&f, f.key, home), 401);
+    assert_string_equal(f.v.reason, "revoked");
+    assert_non_null(strstr(f.v.message, "revoked"));
+    drop(&f);
+}
+
 static void test_requests_are_counted_by_the_minute(void **state)
 {
     (void)state;
@@ -376,6 +393,7 @@ int main(void)
         cmocka_unit_test(test_a_key_uses_its_models_only),
         cmocka_unit_test(test_a_right_of_its_own_is_had_by_keys_that_have_it_and_where_none_is_asked),
         cmocka_unit_test(test_a_key_ends_at_its_second),
+        cmocka_unit_test(test_a_revoked_key_is_refused_by_that_word),
         cmocka_unit_test(test_requests_are_counted_by_the_minute),
         cmocka_unit_test(test_tokens_make_debts_that_time_pays),
         cmocka_unit_test(test_the_highest_rate_stays_in_range),

@@ -23,15 +23,15 @@ typedef struct spark_metrics spark_metrics;
     X(STOP, "stop", "stop")                                                                                            \
     X(LENGTH, "length", "length") X(CANCELLED, "cancelled", "abort") X(FAILED, "failed", "error")
 
-/* Why something was turned away. The first eight are SPARK_GATE_REASONS of keys_gate.h. */
+/* Why something was turned away. The first nine are SPARK_GATE_REASONS of keys_gate.h. */
 /* clang-format off */ /* which moves such a list with every run */
 #define SPARK_METRIC_REFUSALS(X)                                                                                       \
-    X(NONE, "none") X(KEY, "key") X(EXPIRED, "expired") X(SCOPE, "scope") X(LOCKOUT, "lockout")                        \
+    X(NONE, "none") X(KEY, "key") X(EXPIRED, "expired") X(REVOKED, "revoked") X(SCOPE, "scope") X(LOCKOUT, "lockout")                        \
     X(PARALLEL, "parallel") X(REQUEST_RATE, "request_rate") X(TOKEN_RATE, "token_rate") X(HOST, "host")                \
     X(ORIGIN, "origin") X(MALFORMED, "malformed") X(UNSUPPORTED, "unsupported") X(TOO_LARGE, "too_large")              \
     X(TIMEOUT, "timeout") X(CONNECTIONS, "connections") X(MODEL, "model") X(QUEUE, "queue")                            \
     X(CONTEXT, "context") X(MEMORY, "memory") X(DEADLINE, "deadline") X(DRAINING, "draining")                          \
-    X(LOADING, "loading") X(BROKEN, "broken")
+    X(LOADING, "loading") X(BROKEN, "broken") X(TLS, "tls")
 /* clang-format on */
 
 #define SPARK_METRIC_CELLS(X) X(FRONT, "front") X(ENGINE, "engine")

@@ -556,7 +556,10 @@ spark_status spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(
         warden_announce(w, banner);
     }
     warden_end(w);
-    spark_log_event(w->log, SPARK_LOG_INFO, "stopped", NULL, w->drained ? "drained" : "not drained");
+    if (w->exit_code) /* what was wrong stands above */
+        spark_log_event(w->log, SPARK_LOG_ERROR, "stopped", NULL, "the start failed");
+    else
+        spark_log_event(w->log, SPARK_LOG_INFO, "stopped", NULL, w->drained ? "drained" : "not drained");
     spark_log_destroy(&w->log);
     close(signals);
     *exit_code = w->exit_code;

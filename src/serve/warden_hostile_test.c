@@ -596,6 +596,8 @@ static void test_a_start_whose_model_the_front_refuses_ends(void **state)
     for (int i = 0; i < 1000 && waitpid(r.warden, &status, WNOHANG) == 0; i++) nap(20);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
     assert_non_null(strstr(said(&r), "the front cannot use its engine"));
+    assert_non_null(
+        strstr(said(&r), "\"level\":\"error\",\"event\":\"stopped\",\"cell\":\"warden\",\"why\":\"the start failed\""));
     unlink(r.log);
     assert_int_equal(rmdir(r.folder), 0);
 }
