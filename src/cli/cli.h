@@ -61,7 +61,7 @@ typedef struct cli_command {
 
 extern const cli_command cli_command_serve, cli_command_run, cli_command_chat, cli_command_inspect,
     cli_command_tokenize, cli_command_score, cli_command_bench, cli_command_quantize, cli_command_jail, cli_command_key,
-    cli_command_plan, cli_command_config, cli_command_version, cli_command_completion;
+    cli_command_plan, cli_command_config, cli_command_version, cli_command_completion, cli_command_man;
 extern const cli_command *const cli_commands[]; /* NULL-terminated, in the order of help */
 
 const cli_command *cli_find_command(const char *name);

@@ -9,6 +9,13 @@ cli_setting cli_settings[SPARK_N_SETTINGS];
 cli_texts cli_config_models, cli_config_model_sets;
 const char *cli_config_path;
 
+/* A setting that is wrong is wrong usage, wherever it stands. */
+static int config_fail(const char *what, const spark_err *err, const char *todo)
+{
+    const int code = cli_fail(what, err, todo);
+    return err->code == SPARK_E_REFUSED || err->code == SPARK_E_MEMORY ? code : CLI_USAGE;
+}
+
 static int config_options_file(spark_config *c)
 {
     const char *variable = getenv("SPARK_CONFIG");
@@ -17,10 +24,10 @@ static int config_options_file(spark_config *c)
     spark_err err = {0};
     if (!path) return CLI_OK;
     cli_name_text(path);
-    if (!cli_read_file(path, &text)) return CLI_FAILED;
+    if (!cli_read_file(path, &text)) return CLI_USAGE;
     const spark_status s = spark_config_add_file(c, (spark_bytes){(const uint8_t *)text.ptr, text.len}, path, &err);
     free(text.ptr);
-    return s.code == SPARK_OK ? CLI_OK : cli_fail(path, &err, "docs/CONFIG.md tells the form");
+    return s.code == SPARK_OK ? CLI_OK : config_fail(path, &err, "docs/CONFIG.md tells the form");
 }
 
 static spark_status config_options_flag(spark_config *c, spark_setting_id id, spark_err *err)
@@ -69,12 +76,31 @@ int cli_config_load(const char *command, spark_config **out)
     if (code == CLI_OK && spark_config_add_environment(c, environ, &err).code != SPARK_OK)
         code = cli_usage(command, "%s", err.text);
     if (code == CLI_OK && config_options_flags(c, &err).code != SPARK_OK) code = cli_usage(command, "%s", err.text);
-    if (code == CLI_OK && config_defaults(c, &err).code != SPARK_OK) code = cli_fail(command, &err, NULL);
-    if (code == CLI_OK && spark_config_finish(c, &err).code != SPARK_OK) code = cli_fail(command, &err, NULL);
+    if (code == CLI_OK && config_defaults(c, &err).code != SPARK_OK) code = config_fail(command, &err, NULL);
+    if (code == CLI_OK && spark_config_finish(c, &err).code != SPARK_OK)
+        code = config_fail(err.line && c->path ? c->path : command, &err, NULL);
     if (code != CLI_OK) {
         spark_config_destroy(&c);
         return code;
     }
     *out = c;
     return CLI_OK;
+}
+
+char *cli_config_named(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    size_t len = strlen(base);
+    if (len > 5 && strcmp(base + len - 5, ".gguf") == 0) len -= 5;
+    if (len > SPARK_MAX_SERVED_NAME) len = SPARK_MAX_SERVED_NAME;
+    char *text = malloc(len + strlen(path) + 2);
+    if (!text) return NULL;
+    for (size_t i = 0; i < len; i++) {
+        const char c = base[i];
+        const bool ok = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+        text[i] = ok || strchr("._:@+-", c) ? c : '-';
+    }
+    text[len] = '=';
+    memcpy(text + len + 1, path, strlen(path) + 1);
+    return text;
 }

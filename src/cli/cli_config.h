@@ -18,7 +18,7 @@ extern cli_texts cli_config_models, cli_config_model_sets;
 extern const char *cli_config_path;
 
 #define CLI_SETTING_BOOL(id, flag_name, arg, fallback, choices, help)                                                  \
-    {flag_name, CLI_FLAG, &cli_settings[id].flag, NULL, help " (default " fallback ")", 0, 0, NULL},
+    {flag_name, CLI_FLAG, &cli_settings[id].flag, NULL, help, 0, 0, NULL},
 #define CLI_SETTING_SCALAR(id, flag_name, arg, fallback, choices, help)                                                \
     {flag_name, CLI_TEXT, &cli_settings[id].text, arg, help " (default " fallback ")", 0, 0, choices},
 #define CLI_SETTING_U32(...)     CLI_SETTING_SCALAR(__VA_ARGS__)
@@ -54,8 +54,11 @@ extern const char *cli_config_path;
         {"--config", CLI_TEXT, &cli_config_path, "FILE", "read settings from FILE (also: SPARK_CONFIG)", 0, 0, NULL},  \
         SPARK_ALL_SETTINGS(CLI_SETTING_ROW)
 
-/* All sources together, checked. Prints what is wrong and returns the exit code: 2 for flags and variables, 1 for the file, 3 for what a
- * policy forbids. */
+/* All sources together, checked. Prints what is wrong and returns the exit code: 2 for what is written wrong, wherever it stands (trying
+ * again does not help), 3 for what a policy forbids. */
 int cli_config_load(const char *command, spark_config **out);
+
+/* NAME=FILE for a file that nobody named: by its own name. malloc'd, or NULL. */
+char *cli_config_named(const char *path);
 
 #endif

@@ -18,7 +18,7 @@ static const char *const config_sources[] = {"default", "general", "file", "envi
 static void config_put_pair(cli_out *o, const char *name, const char *value, const spark_origin *origin)
 {
     const size_t begin = o->len;
-    if (*value)
+    if (*value || strcmp(name, "file") == 0) /* a model's file, empty: the embedded model */
         cli_putf(o, "%s = ", name);
     else
         cli_putf(o, "# %s =", name);
@@ -192,9 +192,10 @@ const cli_command cli_command_config = {
     .summary = "show every setting of the service and where it came from",
     .details = "A setting comes from a flag, else from its variable (SPARK_CTX for ctx), else from the file of "
                "--config, else it is\n"
-               "the default. 'show' takes the flags of 'spark serve', checks what it would check, and prints what it "
-               "would use; its\n"
-               "output is a file of settings. 'reference' prints the table of all settings (Markdown).",
+               "the default. 'show' takes the flags of 'spark serve', checks all values (and opens none of the files "
+               "they name), and\n"
+               "prints what it would use; its output is a file of settings. 'reference' prints the table of all "
+               "settings (Markdown).",
     .examples = "spark config show --config serve.conf\n"
                 "spark config show --json --model demo= --memory 6G",
     .options = config_options,

@@ -51,6 +51,11 @@ static int key_fail(const char *path, const spark_err *err)
 
 /* ---- New ---- */
 
+static const char *key_state(const spark_key *k, int64_t now)
+{
+    return k->revoked ? "revoked" : k->expires && k->expires <= now ? "expired" : "valid";
+}
+
 /* "90d", "12h", a day or a time; false: it is none, or past. */
 static bool key_read_expiry(const char *text, int64_t now, int64_t *out)
 {
@@ -139,6 +144,26 @@ static int key_print_new(const char *text, const char *path, const spark_key_wis
     return code;
 }
 
+/* A name that a valid key has already: both work from now on, and the name alone revokes neither. */
+static void key_warn_name(const char *path, int64_t now)
+{
+    spark_err err = {0};
+    spark_keys *k = NULL;
+    uint8_t *file = NULL;
+    size_t len = 0;
+    if (!key_name || spark_keys_read_file(path, &file, &len, &err).code != SPARK_OK)
+        return; /* none yet; or 'new' tells */
+    if (spark_keys_parse(&k, (spark_bytes){file, len}, &err).code == SPARK_OK)
+        for (uint32_t i = 0; i < spark_keys_count(k); i++) {
+            const spark_key *key = spark_keys_at(k, i);
+            if (strcmp(key->name, key_name) != 0 || strcmp(key_state(key, now), "valid") != 0) continue;
+            cli_note("key %s has this name too; it stays valid, and each is revoked by its id", key->id);
+            break;
+        }
+    free(file);
+    spark_keys_destroy(&k);
+}
+
 static int key_run_new(const char *path)
 {
     const int64_t now = time(NULL);
@@ -147,6 +172,7 @@ static int key_run_new(const char *path)
     char text[SPARK_KEY_TEXT + 1];
     int code = key_read_wish(&w, now);
     if (code != CLI_OK) return code;
+    key_warn_name(path, now);
     if (spark_key_new(path, &w, now, text, &err).code != SPARK_OK) return key_fail(path, &err);
     code = key_print_new(text, path, &w);
     explicit_bzero(text, sizeof text);
@@ -154,11 +180,6 @@ static int key_run_new(const char *path)
 }
 
 /* ---- List ---- */
-
-static const char *key_state(const spark_key *k, int64_t now)
-{
-    return k->revoked ? "revoked" : k->expires && k->expires <= now ? "expired" : "valid";
-}
 
 static void key_put_models(cli_out *o, const spark_key *k)
 {

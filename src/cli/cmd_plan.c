@@ -32,34 +32,17 @@ typedef struct plan_all {
     cell_front front;
     plan_model models[SPARK_MAX_SERVED];
     uint64_t planned; /* front, and all that is loaded at start */
+    uint64_t most;    /* with all that is loaded on use; never above a budget that suffices */
     bool fits;
 } plan_all;
 
 /* ---- MODEL... without a name is served by the name of its file ---- */
 
-static char *plan_named(const char *path)
-{
-    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
-    size_t len = strlen(base);
-    if (len > 5 && strcmp(base + len - 5, ".gguf") == 0) len -= 5;
-    if (len > SPARK_MAX_SERVED_NAME) len = SPARK_MAX_SERVED_NAME;
-    char *text = malloc(len + strlen(path) + 2);
-    if (!text) return NULL;
-    for (size_t i = 0; i < len; i++) {
-        const char c = base[i];
-        const bool ok = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-        text[i] = ok || strchr("._:@+-", c) ? c : '-';
-    }
-    text[len] = '=';
-    memcpy(text + len + 1, path, strlen(path) + 1);
-    return text;
-}
-
 static int plan_take_models(const cli_args *args)
 {
     for (uint32_t i = 0; i < args->n; i++) {
         if (cli_config_models.n == CLI_MAX_TEXTS) return cli_usage("plan", "more than %d models", (int)CLI_MAX_TEXTS);
-        const char *text = plan_named(args->item[i]);
+        const char *text = cli_config_named(args->item[i]);
         if (!text) return cli_no_memory("plan");
         cli_config_models.item[cli_config_models.n++] = text; /* for as long as the process lives */
     }
@@ -125,7 +108,8 @@ static int plan_open(plan_model *m, spark_model **out)
     if (code != CLI_OK) return code;
     spark_err err = {0};
     if (cell_plan_make(&m->plan, &m->cell, *out, &err).code == SPARK_OK) return CLI_OK;
-    return cli_fail(m->config->name, &err, NULL);
+    const int failed = cli_fail(m->config->name, &err, NULL);
+    return err.code == SPARK_E_ARGUMENT ? CLI_USAGE : failed; /* as 'spark serve' ends then */
 }
 
 static int plan_wish(plan_model *m)
@@ -193,12 +177,27 @@ static int plan_sum_all(plan_all *p)
         plan_model *m = &p->models[i];
         code = plan_fit(m);
         p->fits = p->fits && m->fits;
-        if (!m->on_use) p->planned += m->plan.memory.planned;
+        uint64_t *sum = m->on_use ? &p->most : &p->planned;
+        *sum += m->plan.memory.planned;
     }
+    p->most += p->planned;
+    const uint64_t budget = p->config->memory; /* within it one makes room for another */
+    if (budget && p->fits && p->most > budget) p->most = budget;
     return code;
 }
 
 /* ---- Printing ---- */
+
+static void plan_put_sums(cli_out *o, const plan_all *p)
+{
+    char size[32];
+    const bool later = p->most > p->planned;
+    cli_putf(o, "\nsum%s: %s", later ? " at start" : "", cli_size(p->planned, size));
+    if (later) cli_putf(o, "\nsum at most, with models loaded on use: %s", cli_size(p->most, size));
+    if (p->config->memory)
+        cli_putf(o, p->fits ? " of a budget of %s" : ", more than the budget of %s", cli_size(p->config->memory, size));
+    cli_put(o, "\n", 1);
+}
 
 static void plan_put_text(cli_out *o, const plan_all *p)
 {
@@ -210,11 +209,16 @@ static void plan_put_text(cli_out *o, const plan_all *p)
         cli_put(o, m->config->name, strlen(m->config->name));
         cli_putf(o, "%s: ", m->on_use ? " (loaded on use)" : "");
         cli_put(o, cell_memory_text(s, text), strlen(text));
-        cli_putf(o,
-                 "\n  context %" PRIu64 ", %" PRIu64 " requests at once, room for %" PRIu64 " whole contexts, %" PRIu64
-                 " threads%s\n",
-                 s->n_ctx, s->n_running, cell_memory_contexts(s), s->n_threads,
-                 m->fits ? "" : "; DOES NOT FIT the budget");
+        if (m->fits)
+            cli_putf(o,
+                     "\n  context %" PRIu64 ", %" PRIu64 " requests at once, room for %" PRIu64
+                     " whole context%s, %" PRIu64 " threads\n",
+                     s->n_ctx, s->n_running, cell_memory_contexts(s), cell_memory_contexts(s) == 1 ? "" : "s",
+                     s->n_threads);
+        else
+            cli_putf(o,
+                     "\n  DOES NOT FIT: this is the least, for one context of %" PRIu64 ", and the budget leaves %s\n",
+                     s->n_ctx, cli_size(m->budget, size));
     }
     cli_putf(o, "front and warden: %s", cli_size(p->front.planned, size));
     if (p->front.planned < p->front.wish)
@@ -223,9 +227,7 @@ static void plan_put_text(cli_out *o, const plan_all *p)
     else
         cli_putf(o, " (%u connections, %s of bodies)", p->config->max_connections,
                  cli_size(p->config->max_bodies, other));
-    cli_putf(o, "\nsum: %s", cli_size(p->planned, size));
-    if (p->config->memory) cli_putf(o, " of a budget of %s", cli_size(p->config->memory, other));
-    cli_putf(o, "\n");
+    plan_put_sums(o, p);
 }
 
 static void plan_put_sum(cli_out *o, const cell_memory *s)
@@ -240,9 +242,9 @@ static void plan_put_sum(cli_out *o, const cell_memory *s)
 static void plan_put_json(cli_out *o, const plan_all *p)
 {
     cli_putf(o,
-             "{\"budget\":%" PRIu64 ",\"planned\":%" PRIu64 ",\"fits\":%s,\"front\":{\"planned\":%" PRIu64
-             ",\"wish\":%" PRIu64 "},\"models\":[",
-             p->config->memory, p->planned, p->fits ? "true" : "false", p->front.planned, p->front.wish);
+             "{\"budget\":%" PRIu64 ",\"planned\":%" PRIu64 ",\"planned_at_most\":%" PRIu64
+             ",\"fits\":%s,\"front\":{\"planned\":%" PRIu64 ",\"wish\":%" PRIu64 "},\"models\":[",
+             p->config->memory, p->planned, p->most, p->fits ? "true" : "false", p->front.planned, p->front.wish);
     for (uint32_t i = 0; i < p->config->n_models; i++) {
         const plan_model *m = &p->models[i];
         cli_putf(o, "%s{\"name\":", i ? "," : "");
@@ -300,7 +302,9 @@ const cli_command cli_command_plan = {
         "Takes the settings of 'spark serve', and files of models besides. Reads the heads of files, never the "
         "weights.\n"
         "With --memory it tells how the budget is divided: every model gets room for one whole context, and what is\n"
-        "left makes room for more. The service reserves exactly this. Exit 1 if something does not fit.",
+        "left makes room for more. The service reserves exactly this: the sum at start before anything is served, and "
+        "with\n"
+        "models loaded on use never more than the sum at most. Exit 1 if something does not fit.",
     .examples = "spark plan model.gguf --ctx 8192\n"
                 "spark plan --config /etc/spark/spark.conf --json\n"
                 "spark plan --model a=one.gguf --model b=two.gguf --memory 12G",

@@ -70,13 +70,39 @@ static void serve_banner(const spark_config *c)
     explicit_bzero(serve_key, sizeof serve_key);
 }
 
+/* What was meant by arguments, as it has to be written. */
+static int serve_explain(const cli_args *args)
+{
+    spark_listen l;
+    cli_out o = {0};
+    char address[80];
+    snprintf(address, sizeof address, "tcp:%.70s", args->item[0]);
+    if (spark_ok(spark_listen_parse(args->item[0], &l, NULL)) || spark_ok(spark_listen_parse(address, &l, NULL)))
+        return cli_usage("serve", "'%s' is no option: --listen %s", args->item[0], l.text);
+    for (uint32_t i = 0; i < args->n; i++) {
+        char *named = cli_config_named(args->item[i]);
+        if (!named) {
+            cli_out_free(&o);
+            return cli_no_memory("serve");
+        }
+        const char *quote = strpbrk(named, " \t'\"\\$`*?[](){}<>|&;#!~") ? "'" : "";
+        cli_putf(&o, " --model %s", quote);
+        for (const char *p = named; *p; p++) cli_put(&o, *p == '\'' ? "'\\''" : p, *p == '\'' ? 4 : 1);
+        cli_putf(&o, "%s", quote);
+        free(named);
+    }
+    const int code = cli_usage("serve", "models are given by name: spark serve%.*s", (int)o.len, o.ptr);
+    cli_out_free(&o);
+    return code;
+}
+
 static int serve_run(const cli_args *args)
 {
     spark_config *c = NULL;
     spark_err err = {0};
     uint8_t *keys = NULL;
     size_t len = 0;
-    if (args->n) return cli_usage("serve", "'%s' is no option; models are given by --model NAME=FILE", args->item[0]);
+    if (args->n) return serve_explain(args);
     int code = cli_config_load("serve", &c);
     if (code == CLI_OK && !spark_ok(spark_config_inherit(c, &err))) code = cli_fail("serve", &err, NULL);
     if (code == CLI_OK) code = serve_mint(c, &keys, &len);

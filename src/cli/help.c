@@ -4,9 +4,10 @@
 #include "cli/cli.h"
 
 const cli_command *const cli_commands[] = {
-    &cli_command_run,   &cli_command_chat,   &cli_command_inspect, &cli_command_tokenize,   &cli_command_score,
-    &cli_command_serve, &cli_command_plan,   &cli_command_bench,   &cli_command_quantize,   &cli_command_jail,
-    &cli_command_key,   &cli_command_config, &cli_command_version, &cli_command_completion, NULL,
+    &cli_command_run,      &cli_command_chat,       &cli_command_inspect, &cli_command_tokenize,
+    &cli_command_score,    &cli_command_serve,      &cli_command_plan,    &cli_command_bench,
+    &cli_command_quantize, &cli_command_jail,       &cli_command_key,     &cli_command_config,
+    &cli_command_version,  &cli_command_completion, &cli_command_man,     NULL,
 };
 
 const cli_command *cli_find_command(const char *name)
@@ -138,3 +139,27 @@ void cli_man_page(const cli_command *c, FILE *out)
           ".SH EXIT STATUS\n0 done, 1 failed, 2 wrong usage, 3 refused by policy.\n",
           out);
 }
+
+/* ---- spark man: the roff source of a page; the build makes the pages with it ---- */
+
+static int man_run(const cli_args *args)
+{
+    const cli_command *c = args->n ? cli_find_command(args->item[0]) : NULL;
+    if (args->n > 1) return cli_usage("man", "one command is expected");
+    if (args->n && !c) return cli_usage("man", "unknown command '%s'", args->item[0]);
+    cli_man_page(c, stdout);
+    return CLI_OK;
+}
+
+static const cli_option man_no_options[] = {{NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, NULL}};
+
+const cli_command cli_command_man = {
+    .name = "man",
+    .args = "[COMMAND]",
+    .summary = "print a manual page (roff)",
+    .details = "The page of a command, or spark(1). 'make install' installs them all; this is for a program that was "
+               "copied alone.",
+    .examples = "spark man serve | man -l -",
+    .options = man_no_options,
+    .run = man_run,
+};

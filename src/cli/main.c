@@ -5,15 +5,6 @@
 #include "cli/cell.h"
 #include "serve/cell_main.h"
 
-/* `spark man [COMMAND]` prints the roff source of a man page; the build makes the pages with it. */
-static int main_man(int argc, char **argv)
-{
-    const cli_command *c = argc > 0 ? cli_find_command(argv[0]) : NULL;
-    if (argc > 0 && !c) return cli_usage("man", "unknown command '%s'", argv[0]);
-    cli_man_page(c, stdout);
-    return cli_flush();
-}
-
 static int main_help(int argc, char **argv)
 {
     const cli_command *c = argc > 0 ? cli_find_command(argv[0]) : NULL;
@@ -42,7 +33,6 @@ int main(int argc, char **argv)
     const char *name = argv[1];
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0)
         return main_help(argc - 2, argv + 2);
-    if (strcmp(name, "man") == 0) return main_man(argc - 2, argv + 2);
     const cli_command *c = strcmp(name, "--version") == 0 ? &cli_command_version : cli_find_command(name);
     if (!c) {
         fprintf(stderr, "spark: unknown command '%s'; 'spark --help' lists them\n", name);

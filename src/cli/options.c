@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "serve/config_text.h"
 
 static const cli_option *options_find(const cli_command *c, const char *name, size_t len)
 {
@@ -84,13 +85,55 @@ static int options_set(const cli_command *c, const cli_option *o, const char *te
     return options_set_number(c, o, text);
 }
 
+/* What other programs call an option of ours: its name here, and what to write if that is more. */
+static const struct {
+    const char *other, *name, *text;
+} options_elsewhere[] = {
+    {"--host", "--listen", "--listen tcp:127.0.0.1:8081"},
+    {"--port", "--listen", "--listen tcp:127.0.0.1:8081"},
+    {"--context", "--ctx", NULL},
+    {"--ctx-size", "--ctx", NULL},
+};
+
+/* The option that was meant, as it should be written, or NULL. */
+static const char *options_meant(const cli_command *c, const char *name)
+{
+    const char *best = NULL;
+    unsigned least = UINT32_MAX;
+    if (strlen(name) < 4) return NULL; /* "-n" is near everything */
+    for (const cli_option *o = c->options; o->name; o++) {
+        const unsigned d = spark_text_distance(name + 2, o->name + strspn(o->name, "-"), 3);
+        if (!spark_text_is_near(name + 2, o->name + strspn(o->name, "-")) || d >= least) continue;
+        least = d;
+        best = o->name;
+    }
+    for (size_t i = 0; i < SPARK_COUNT(options_elsewhere); i++) {
+        const unsigned d = spark_text_distance(name + 2, options_elsewhere[i].other + 2, 3);
+        const char *here = options_elsewhere[i].name;
+        if (!spark_text_is_near(name + 2, options_elsewhere[i].other + 2) || d >= least) continue;
+        if (!options_find(c, here, strlen(here))) continue;
+        least = d;
+        best = options_elsewhere[i].text ? options_elsewhere[i].text : here;
+    }
+    return best;
+}
+
+static int options_unknown(const cli_command *c, const char *arg, size_t len)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)(len < sizeof name ? len : sizeof name - 1), arg);
+    const char *meant = strncmp(name, "--", 2) == 0 ? options_meant(c, name) : NULL;
+    if (meant) return cli_usage(c->name, "unknown option '%s'; did you mean %s?", name, meant);
+    return cli_usage(c->name, "unknown option '%.*s'", (int)len, arg);
+}
+
 /* One option at argv[*i]: "--name value", "--name=value" or "-n value". */
 static int options_one(const cli_command *c, int argc, char **argv, int *i)
 {
     const char *arg = argv[*i], *equals = strncmp(arg, "--", 2) == 0 ? strchr(arg, '=') : NULL;
     const size_t len = equals ? (size_t)(equals - arg) : strlen(arg);
     const cli_option *o = options_find(c, arg, len);
-    if (!o) return cli_usage(c->name, "unknown option '%.*s'", (int)len, arg);
+    if (!o) return options_unknown(c, arg, len);
     if (o->kind == CLI_FLAG) return equals ? cli_usage(c->name, "%s takes no value", o->name) : options_set(c, o, NULL);
     if (equals) return options_set(c, o, equals + 1);
     if (*i + 1 >= argc) return cli_usage(c->name, "%s needs a value: %s %s", o->name, o->name, o->arg);

@@ -84,7 +84,7 @@ static void test_settings_written_are_the_settings_read(void **state)
 {
     (void)state;
     static const char text[] = "itl_target = 40ms\nlisten = tcp:127.0.0.1:1, unix:/x\nmemory = 6G\npage = yes\n"
-                               "[model a]\nfile = \"/a \\\"b\\\".gguf\"\nctx = 512\n[model b]\nkv = q8_0\n";
+                               "[model a]\nfile = \"/a \\\"b\\\".gguf\"\nctx = 512\n[model b]\nfile =\nkv = q8_0\n";
     spark_config *c = NULL, *back = NULL;
     char *written = NULL, *again = NULL;
     spark_err err;

@@ -61,9 +61,9 @@ typedef struct config_nearest {
 
 static void config_near(config_nearest *n, const char *candidate)
 {
-    const unsigned most = strlen(n->wanted) < 4 ? 1 : 3;
-    const unsigned d = spark_text_distance(n->wanted, candidate, most);
-    if (d <= most && (!n->best || d < n->distance)) *n = (config_nearest){n->wanted, candidate, d};
+    const unsigned d = spark_text_distance(n->wanted, candidate, 3);
+    if (spark_text_is_near(n->wanted, candidate) && (!n->best || d < n->distance))
+        *n = (config_nearest){n->wanted, candidate, d};
 }
 
 /* ---- Values ---- */
@@ -267,16 +267,15 @@ static spark_status config_heading(spark_config *c, const spark_text_line *l, sp
 static spark_status config_model_file(spark_config *c, spark_config_model *m, const spark_text_line *l,
                                       const config_place *p, spark_err *err)
 {
-    const char *value = NULL;
+    const char *value = ""; /* written out empty: the embedded model */
     char why[64];
-    SPARK_TRY(spark_text_item(l, &value, c->arena, err));
-    if (!*value) return config_fail(p, err, "it is empty");
+    if (l->value.len) SPARK_TRY(spark_text_item(l, &value, c->arena, err));
     if (m->file_origin.source == SPARK_FROM_FILE) {
         snprintf(why, sizeof why, "it stands in line %u already", m->file_origin.line);
         return config_fail(p, err, why);
     }
     if (m->file_origin.source > SPARK_FROM_FILE) return SPARK_SUCCESS;
-    m->file = value;
+    m->file = *value ? value : NULL;
     m->file_origin = (spark_origin){SPARK_FROM_FILE, l->line};
     return SPARK_SUCCESS;
 }
@@ -462,8 +461,29 @@ void spark_config_destroy(spark_config **c)
     spark_arena_destroy(&a);
 }
 
+/* The embedded model is served by a name only where somebody said so: a name without a file is more often a typing mistake. */
+static spark_status config_check_name(const spark_config *c, const spark_config_model *m, spark_err *err)
+{
+    const bool demo = strcmp(m->name, "demo") == 0;
+    if (m->file_origin.source != SPARK_FROM_DEFAULT || (demo && (m->line || c->n_models == 1))) return SPARK_SUCCESS;
+    config_nearest near = {.wanted = m->name};
+    if (!demo && (m->line || c->n_models == 1)) config_near(&near, "demo");
+    for (uint32_t i = 0; i < c->n_models; i++)
+        if (c->models[i].file_origin.source != SPARK_FROM_DEFAULT || (c->models[i].line && !m->line))
+            config_near(&near, c->models[i].name);
+    const char *before = near.best ? "; did you mean '" : "", *best = near.best ? near.best : "",
+               *behind = near.best ? "'?" : "";
+    if (m->line)
+        return spark_text_fail(err, m->line, 1,
+                               "[model %s] has no file%s%s%s ('file =' with nothing behind it: the embedded model)",
+                               m->name, before, best, behind);
+    return spark_fail(err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "--model-set: no model '%s' is served%s%s%s", m->name,
+                      before, best, behind);
+}
+
 spark_status spark_config_finish(spark_config *c, spark_err *err)
 {
+    for (uint32_t i = 0; i < c->n_models; i++) SPARK_TRY(config_check_name(c, &c->models[i], err));
     for (uint32_t i = 0; i < c->n_models; i++)
         for (uint32_t id = 0; id < SPARK_N_MODEL_SETTINGS; id++) {
             spark_config_model *m = &c->models[i];

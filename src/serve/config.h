@@ -55,7 +55,7 @@ typedef enum spark_setting_kind {
     X(public_prefix, TEXT, "--public-prefix", "FILE", "", 0, 0, NULL,                                                  \
       "a system prompt whose keys and values all tenants share")                                                       \
     X(prefix_cache, BOOL, "--no-prefix-cache", NULL, "yes", 0, 0, NULL,                                                \
-      "keys and values of earlier prompts are kept for later ones of the same tenant")
+      "keys and values of earlier prompts are kept for later ones of the same tenant; the flag ends that")
 
 #define SPARK_SERVER_SETTINGS(X)                                                                                       \
     X(listen, LIST, "--listen", "WHERE", "", 0, 0, NULL,                                                               \
@@ -178,12 +178,13 @@ SPARK_MUST_CHECK spark_status spark_config_add_environment(spark_config *c, char
 /* What a flag gave: one value, or the items of a list in their order. */
 SPARK_MUST_CHECK spark_status spark_config_add_flag(spark_config *c, spark_setting_id id, const char *const *items,
                                                     uint32_t n, spark_err *err);
-/* --model NAME=FILE (FILE empty: the embedded model) and --model-set NAME.SETTING=VALUE. */
+/* --model NAME=FILE (FILE empty: the embedded model) and --model-set NAME.SETTING=VALUE, of a model that is named before finish. */
 SPARK_MUST_CHECK spark_status spark_config_add_model(spark_config *c, const char *text, spark_err *err);
 SPARK_MUST_CHECK spark_status spark_config_set_model(spark_config *c, const char *text, spark_err *err);
 
-/* After the last source: models take what holds for all of them; addresses are read; what does not fit together is refused. E_REFUSED:
- * a policy forbids it (TCP beyond loopback without keys or TLS). Once. */
+/* After the last source: models take what holds for all of them; addresses are read; what does not fit together is refused, and a model
+ * that nobody gave a file (but for `demo`): its name is a typing mistake. E_REFUSED: a policy forbids it (TCP beyond loopback without
+ * keys or TLS). Once. */
 SPARK_MUST_CHECK spark_status spark_config_finish(spark_config *c, spark_err *err);
 
 /* The variable of a setting: SPARK_ITL_TARGET. */

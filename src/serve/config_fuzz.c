@@ -26,6 +26,8 @@ static char *fuzz_write(const spark_config *c, size_t *len)
         if (model->file) {
             spark_text_quote(quoted, sizeof quoted, model->file);
             fprintf(f, "file = %s\n", quoted);
+        } else {
+            fprintf(f, "file =\n");
         }
         for (uint32_t i = 0; i < SPARK_N_MODEL_SETTINGS; i++) {
             if (!spark_ok(spark_config_text(c, model, (spark_setting_id)i, c->arena, &text, NULL))) abort();

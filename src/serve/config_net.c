@@ -118,5 +118,8 @@ spark_status spark_listen_parse(const char *text, spark_listen *out, spark_err *
     *out = (spark_listen){.text = text};
     if (strncmp(text, "unix:", 5) == 0) return listen_unix(text + 5, out, err);
     if (strncmp(text, "tcp:", 4) == 0) return listen_tcp(text + 4, out, err);
+    spark_listen bare = {.text = text};
+    SPARK_CHECK(!spark_ok(listen_tcp(text, &bare, NULL)), err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE,
+                "'%s' needs 'tcp:' in front: tcp:%s", text, text);
     return spark_fail(err, SPARK_E_ARGUMENT, SPARK_ERR_NOWHERE, "'%s' is neither unix:PATH nor tcp:HOST:PORT", text);
 }

@@ -303,6 +303,53 @@ static void test_model_flags_that_say_nothing_are_refused(void **state)
     spark_config_destroy(&c);
 }
 
+static void test_a_model_without_a_file_is_a_typing_mistake_and_the_near_name_is_told(void **state)
+{
+    (void)state;
+    static const char *const refused_sets[][2] = {{"x.ctx=5", "no model 'x' is served"},
+                                                  {"chta.ctx=5", "did you mean 'chat'?"},
+                                                  {"demo.ctx=5", "no model 'demo' is served"}};
+    for (size_t i = 0; i < SPARK_COUNT(refused_sets); i++) {
+        spark_config *c = fresh();
+        spark_err err = {0};
+        assert_ok(spark_config_set_model(c, refused_sets[i][0], NULL)); /* the model may be named later */
+        assert_ok(spark_config_add_model(c, "chat=/m.gguf", NULL));
+        assert_code(spark_config_finish(c, &err), SPARK_E_ARGUMENT);
+        if (!strstr(err.text, refused_sets[i][1])) fail_msg("%s: %s", refused_sets[i][0], err.text);
+        spark_config_destroy(&c);
+    }
+    spark_config *c = fresh();
+    assert_ok(spark_config_set_model(c, "x.ctx=5", NULL)); /* alone: not the embedded model by a new name */
+    assert_code(spark_config_finish(c, NULL), SPARK_E_ARGUMENT);
+    spark_config_destroy(&c);
+    c = fresh();
+    assert_ok(spark_config_set_model(c, "demo.ctx=5", NULL));
+    assert_ok(spark_config_finish(c, NULL));
+    spark_config_destroy(&c);
+    finished("[model chat]\nfile = /m.gguf\n[model chta]\nctx = 5\n", SPARK_E_FORMAT, "did you mean 'chat'?");
+    finished("[model dmeo]\n", SPARK_E_FORMAT, "did you mean 'demo'?");
+    finished("[model chat]\n", SPARK_E_FORMAT, "'file =' with nothing behind it");
+    finished("[model demo]\n[model chat]\nfile = /m.gguf\n", SPARK_OK, NULL);
+    finished("[model chat]\nfile =\n[model other]\nfile = \"\" # so, too\n", SPARK_OK, NULL);
+    c = from_file("[model chat]\nctx = 5\n"); /* a flag gives the file */
+    assert_ok(spark_config_add_model(c, "chat=/m.gguf", NULL));
+    assert_ok(spark_config_finish(c, NULL));
+    spark_config_destroy(&c);
+}
+
+static void test_near_names_are_slips_and_no_other_words(void **state)
+{
+    (void)state;
+    assert_int_equal(spark_text_distance("memroy", "memory", 3), 1);
+    assert_int_equal(spark_text_distance("", "abc", 3), 3);
+    assert_int_equal(spark_text_distance("kitten", "sitting", 3), 3);
+    assert_int_equal(spark_text_distance("ca", "abc", 3), 3);
+    assert_int_equal(spark_text_distance("aaaa", "bbbb", 3), 4);
+    assert_true(spark_text_is_near("chta", "chat") && spark_text_is_near("ctxx", "ctx") &&
+                spark_text_is_near("max-conections", "max-connections"));
+    assert_false(spark_text_is_near("PORT", "CORS") || spark_text_is_near("x", "demo"));
+}
+
 static void test_more_models_than_the_limit_are_refused(void **state)
 {
     (void)state;
@@ -321,6 +368,7 @@ static void test_unknown_variables_are_refused_and_known_others_are_not(void **s
     (void)state;
     static char *const bad[][2] = {{"SPARK_PARALEL=5", "did you mean SPARK_PARALLEL?"},
                                    {"SPARK_SERVICE_HOST=10.0.0.1", "enableServiceLinks"},
+                                   {"SPARK_PORT=tcp://10.0.0.1:80", "enableServiceLinks"},
                                    {"SPARK_=", "unset it"},
                                    {"SPARK_PARALLEL=", "no whole number"},
                                    {"SPARK_KEYS=", "empty"},
@@ -390,6 +438,9 @@ static void test_addresses_to_listen_on_are_read_whole_or_refused(void **state)
     spark_listen l;
     for (size_t i = 0; i < SPARK_COUNT(bad); i++)
         if (spark_ok(spark_listen_parse(bad[i], &l, NULL))) fail_msg("'%s' was taken", bad[i]);
+    spark_err err = {0};
+    assert_code(spark_listen_parse("127.0.0.1:8081", &l, &err), SPARK_E_ARGUMENT);
+    assert_non_null(strstr(err.text, "tcp:127.0.0.1:8081"));
     assert_ok(spark_listen_parse("tcp:[::1]:8080", &l, NULL));
     assert_string_equal(l.host, "::1");
     assert_true(l.port == 8080 && l.loopback && !l.path);
@@ -457,6 +508,8 @@ int main(void)
         cmocka_unit_test(test_a_list_of_a_higher_source_replaces_the_lower),
         cmocka_unit_test(test_models_come_from_all_sources_and_take_what_is_general),
         cmocka_unit_test(test_model_flags_that_say_nothing_are_refused),
+        cmocka_unit_test(test_a_model_without_a_file_is_a_typing_mistake_and_the_near_name_is_told),
+        cmocka_unit_test(test_near_names_are_slips_and_no_other_words),
         cmocka_unit_test(test_more_models_than_the_limit_are_refused),
         cmocka_unit_test(test_unknown_variables_are_refused_and_known_others_are_not),
         cmocka_unit_test(test_beyond_loopback_keys_and_tls_are_demanded),

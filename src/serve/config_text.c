@@ -214,19 +214,30 @@ size_t spark_text_quote(char *out, size_t cap, const char *value)
 
 unsigned spark_text_distance(const char *a, const char *b, unsigned max)
 {
-    unsigned row[65];
+    unsigned rows[3][65]; /* of the letter, of the one before, of the one before that */
     const size_t la = strlen(a), lb = strlen(b);
     if (la > 64 || lb > 64) return max + 1;
-    for (unsigned j = 0; j <= lb; j++) row[j] = j;
+    for (unsigned j = 0; j <= lb; j++) rows[0][j] = j;
     for (unsigned i = 1; i <= la; i++) {
-        unsigned diagonal = row[0];
+        unsigned *row = rows[i % 3];
+        const unsigned *above = rows[(i + 2) % 3], *higher = rows[(i + 1) % 3];
         row[0] = i;
         for (size_t j = 1; j <= lb; j++) {
-            const unsigned change = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            unsigned best = row[j] + 1 < row[j - 1] + 1 ? row[j] + 1 : row[j - 1] + 1;
-            row[j] = best < change ? best : change;
+            const unsigned change = above[j - 1] + (a[i - 1] != b[j - 1]);
+            unsigned best = above[j] < row[j - 1] ? above[j] + 1 : row[j - 1] + 1;
+            if (change < best) best = change;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && higher[j - 2] + 1 < best)
+                best = higher[j - 2] + 1;
+            row[j] = best;
         }
     }
-    return row[lb] > max ? max + 1 : row[lb];
+    const unsigned d = rows[la % 3][lb];
+    return d > max ? max + 1 : d;
+}
+
+bool spark_text_is_near(const char *a, const char *b)
+{
+    const size_t len = strlen(a);
+    const unsigned most = len < 6 ? 1 : len < 9 ? 2 : 3;
+    return spark_text_distance(a, b, most) <= most;
 }

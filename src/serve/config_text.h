@@ -45,8 +45,11 @@ size_t spark_text_quote(char *out, size_t cap, const char *value);
 /* Whether a text can stand in a value at all: UTF-8, no control characters. */
 bool spark_text_is_clean(const char *value);
 
-/* Edits that make `b` of `a` (Levenshtein), for "did you mean"; more than `max` gives max + 1. Names of at most 64 bytes. */
+/* Edits that make `b` of `a`, two neighbours that changed places being one, for "did you mean"; more than `max` gives max + 1. Names of
+ * at most 64 bytes. */
 unsigned spark_text_distance(const char *a, const char *b, unsigned max);
+/* Whether someone who wrote `a` may have meant `b`: one slip, two in a word of six letters, three in one of nine. */
+bool spark_text_is_near(const char *a, const char *b);
 
 /* Fills err with a line and column, and is the status to hand back. */
 #define spark_text_fail(err, line, column, ...)                                                                        \

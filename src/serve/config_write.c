@@ -65,6 +65,8 @@ static spark_status write_all(FILE *out, const spark_config *c, spark_arena *a, 
             fputs("file = ", out);
             write_quoted(out, c->models[k].file);
             write_compare(longest, "file", &c->models[k], &c->models[k].file_origin, c->models[k].file);
+        } else {
+            fputs("file =\n", out);
         }
         SPARK_TRY(write_settings(out, c, &c->models[k], a, longest, err));
     }

@@ -297,7 +297,7 @@ static char *hear_client(int fd, const char *until, int ms)
 
 /* ---- Tests ---- */
 
-static const char settings[] = "log_level = error\nlisten = unix:/x\n[model m]\n";
+static const char settings[] = "log_level = error\nlisten = unix:/x\n[model m]\nfile =\n";
 static const char one[] = "{\"model\":\"m\",\"prompt\":\"x\"}";
 
 static void test_a_request_goes_through(void **state)
@@ -621,7 +621,7 @@ static void test_who_waits_for_a_model_that_went_away_asks_for_it_again(void **s
 {
     (void)state;
     rig r;
-    start(&r, "log_level = error\nlisten = unix:/x\n[model m]\nload = use\n");
+    start(&r, "log_level = error\nlisten = unix:/x\n[model m]\nfile =\nload = use\n");
     const int c = ask(&r, one);
     assert_true(hear(&r, CONTROL_LOAD, WAIT_MS));
     tell_model(&r, CONTROL_MODEL_ABSENT); /* another client unloaded it meanwhile */
@@ -660,7 +660,7 @@ static void test_what_comes_after_an_unload_goes_to_the_next_engine(void **state
 {
     (void)state;
     rig r;
-    start_served(&r, "log_level = error\nlisten = unix:/x\n[model m]\nload = use\n");
+    start_served(&r, "log_level = error\nlisten = unix:/x\n[model m]\nfile =\nload = use\n");
     const int leaver = dial(&r);
     post(leaver, "/api/generate", "{\"model\":\"m\",\"keep_alive\":0}");
     assert_said(hear_client(leaver, "unload", WAIT_MS), "200 OK");
@@ -675,7 +675,7 @@ static void test_a_model_that_is_taken_away_is_let_go_of_by_the_front(void **sta
 {
     (void)state;
     rig r;
-    start_served(&r, "log_level = error\nlisten = unix:/x\n[model m]\nload = use\n");
+    start_served(&r, "log_level = error\nlisten = unix:/x\n[model m]\nfile =\nload = use\n");
     const int c = ask(&r, one);
     const uint64_t s = take_ask(&r);
     tell_model(&r, CONTROL_MODEL_LEAVING);
@@ -695,7 +695,7 @@ static void test_a_model_that_is_taken_away_before_it_is_ready_is_let_go_of(void
 {
     (void)state;
     rig r;
-    start(&r, "log_level = error\nlisten = unix:/x\n[model m]\nload = use\n");
+    start(&r, "log_level = error\nlisten = unix:/x\n[model m]\nfile =\nload = use\n");
     tell_model(&r, CONTROL_MODEL_READY);
     tell_model(&r, CONTROL_MODEL_LEAVING);
     assert_true(hear(&r, CONTROL_UNLOAD, WAIT_MS));
@@ -708,7 +708,7 @@ static void test_a_silent_engine_is_not_waited_for_beyond_the_timeout(void **sta
 {
     (void)state;
     rig r;
-    start_served(&r, "log_level = error\nlisten = unix:/x\nrequest_timeout = 500ms\n[model m]\n");
+    start_served(&r, "log_level = error\nlisten = unix:/x\nrequest_timeout = 500ms\n[model m]\nfile =\n");
     const int c = ask(&r, one);
     (void)take_ask(&r);
     assert_said(hear_client(c, "deadline_exceeded", WAIT_MS), "HTTP/1.1 504");
@@ -725,7 +725,7 @@ static void test_who_leaves_while_the_link_is_full_is_cancelled_later(void **sta
     rig r;
     int c[LEAVERS], filler[FILLERS], n_fillers = 0;
     uint64_t streams[LEAVERS];
-    start_served(&r, "log_level = error\nlisten = unix:/x\nmax_body = 8M\n[model m]\n");
+    start_served(&r, "log_level = error\nlisten = unix:/x\nmax_body = 8M\n[model m]\nfile =\n");
     for (int i = 0; i < LEAVERS; i++) {
         c[i] = ask(&r, one);
         streams[i] = take_ask(&r);

@@ -282,7 +282,7 @@ SPARK_UNUSED static char *hear_client(int fd, const char *until, int ms)
         if (!strstr(said_, (what))) fail_msg("no '%s' in '%.600s'", (what), said_);                                    \
     } while (0)
 
-static const char settings[] = "log_level = error\nlisten = unix:/x\n[model m]\n";
+static const char settings[] = "log_level = error\nlisten = unix:/x\n[model m]\nfile =\n";
 static const char one[] = "{\"model\":\"m\",\"prompt\":\"x\"}";
 
 /* A number of the metrics page. */

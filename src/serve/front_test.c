@@ -7,7 +7,7 @@
 #include "serve/front_rig.h"
 #include "serve/keys_file.h"
 
-static const char on_use[] = "log_level = error\nlisten = unix:/x\n[model m]\nload = use\n";
+static const char on_use[] = "log_level = error\nlisten = unix:/x\n[model m]\nfile =\nload = use\n";
 
 static int ask_with(const rig *r, const char *headers, const char *body)
 {
@@ -54,7 +54,7 @@ static void test_a_request_has_the_shorter_of_its_clients_and_the_operators_time
     check_deadline(&r, "X-Request-Timeout-Ms: 60000\r\n", 50000, 60000);
     check_deadline(&r, "x-request-timeout-ms: 4294967295\r\n", UINT32_MAX - 10000, UINT32_MAX);
     stop(&r);
-    start_served(&r, "log_level = error\nlisten = unix:/x\nrequest_timeout = 40s\n[model m]\n");
+    start_served(&r, "log_level = error\nlisten = unix:/x\nrequest_timeout = 40s\n[model m]\nfile =\n");
     check_deadline(&r, "", 30000, 40000);
     check_deadline(&r, "X-Request-Timeout-Ms: 20000\r\n", 10000, 20000);
     check_deadline(&r, "X-Request-Timeout-Ms: 60000\r\n", 30000, 40000);
@@ -126,7 +126,7 @@ static void test_bodies_of_those_who_wait_are_bounded_and_given_back_when_the_lo
     static char body[EACH + 1];
     rig r;
     int c[WAITERS];
-    start(&r, "log_level = error\nlisten = unix:/x\nmax_body = 32K\nmax_bodies = 64K\n[model m]\nload = use\n");
+    start(&r, "log_level = error\nlisten = unix:/x\nmax_body = 32K\nmax_bodies = 64K\n[model m]\nfile =\nload = use\n");
     memset(body, ' ', EACH);
     memcpy(body, one, strlen(one));
     for (int round = 0; round < 2; round++) {
@@ -255,7 +255,7 @@ static void test_what_never_became_a_request_is_counted_too(void **state)
                 {"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n", "too_large"},
                 {"GET /metrics HTTP/1.1\r\n", "timeout"}};
     rig r;
-    start_served(&r, "log_level = error\nlisten = unix:/x\nhead_timeout = 300ms\n[model m]\n");
+    start_served(&r, "log_level = error\nlisten = unix:/x\nhead_timeout = 300ms\n[model m]\nfile =\n");
     for (size_t i = 0; i < SPARK_COUNT(rows); i++) {
         char name[64];
         snprintf(name, sizeof name, "spark_refused_total{reason=\"%s\"}", rows[i].reason);

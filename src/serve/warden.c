@@ -360,6 +360,20 @@ static void warden_start_wanted(warden *w)
     }
 }
 
+/* A model that is loaded on use is opened then: a path that is wrong already is told while somebody looks. */
+static void warden_look_for_files(const warden *w)
+{
+    for (uint32_t k = 0; k < w->config->n_models; k++) {
+        const spark_config_model *m = &w->config->models[k];
+        if (m->load == WARDEN_LOAD_AT_START || !m->file || access(m->file, R_OK) == 0) continue;
+        spark_log_begin(w->log, SPARK_LOG_WARN, "model_file");
+        spark_log_text(w->log, "model", m->name);
+        spark_log_text(w->log, "file", m->file);
+        spark_log_text(w->log, "why", strerror(errno));
+        spark_log_end(w->log);
+    }
+}
+
 /* The memory sum of all, before anything is served. */
 static void warden_log_plan(const warden *w)
 {
@@ -547,6 +561,7 @@ spark_status spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(
     SPARK_CHECK(signals >= 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot take signals: %s", strerror(errno));
     SPARK_TRY(warden_open_log(w, err));
     warden_fit_connections(w);
+    warden_look_for_files(w);
     SPARK_TRY(warden_listen(w, err));
     while (!warden_done(w)) {
         warden_start_wanted(w);

@@ -381,7 +381,7 @@ static void engine_is_broken(warden *w, warden_instance *i, spark_bytes payload)
     }
     spark_log_event(w->log, SPARK_LOG_ERROR, "model_failed", m->config->name, f.err.text);
     if (!w->announced && m->config->load == WARDEN_LOAD_AT_START) { /* a start that cannot succeed is told at once */
-        w->exit_code = 1;
+        w->exit_code = f.err.code == SPARK_E_ARGUMENT ? 2 : 1; /* a setting that the model cannot have is wrong usage */
         w->stop = true;
     }
     m->retry_ns = warden_backoff(&m->backoff_ms, 0);

@@ -322,7 +322,7 @@ static unsigned long busy_ms(const rig *r)
 
 /* ---- Tests ---- */
 
-#define USE "load = use\n"
+#define USE "file =\nload = use\n"
 
 static void test_honest_cells_are_served_and_end(void **state)
 {
@@ -547,7 +547,7 @@ static void test_a_swap_that_the_front_refuses_leaves_the_engine_of_before(void 
 {
     (void)state;
     rig r;
-    start_with_file(&r, "front-picky", USE);
+    start_with_file(&r, "front-picky", "load = use\n");
     await(&r, "model_ready", 1, 20);
     swap(&r, "other");
     await(&r, "model_swap_failed", 1, 20);
@@ -567,7 +567,7 @@ static void test_a_front_that_refuses_a_swap_begun_before_it_gets_the_engine_of_
 {
     (void)state;
     rig r;
-    start_with_file(&r, "front-dies", USE);
+    start_with_file(&r, "front-dies", "load = use\n");
     await(&r, "given 1\n", 1, 20);
     swap(&r, "other");
     await(&r, "front_ended", 1, 20);
@@ -592,7 +592,7 @@ static void test_a_start_whose_model_the_front_refuses_ends(void **state)
     (void)state;
     rig r;
     int status = 0;
-    start(&r, "[model front-refuses]\n");
+    start(&r, "[model front-refuses]\nfile =\n");
     for (int i = 0; i < 1000 && waitpid(r.warden, &status, WNOHANG) == 0; i++) nap(20);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
     assert_non_null(strstr(said(&r), "the front cannot use its engine"));

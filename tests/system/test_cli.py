@@ -3,7 +3,7 @@ import json, pathlib, re, shutil, subprocess, time, unittest
 
 from support import DATA, ROOT, SPARK, Folder, is_one_error_line, needs_data, spark, spark_json
 
-COMMANDS = ['run', 'chat', 'inspect', 'tokenize', 'score', 'bench', 'quantize', 'serve', 'jail', 'key', 'plan', 'config', 'version', 'completion']
+COMMANDS = ['run', 'chat', 'inspect', 'tokenize', 'score', 'bench', 'quantize', 'serve', 'jail', 'key', 'plan', 'config', 'version', 'completion', 'man']
 STORIES = DATA / 'llm/stories260K/stories260K.f32.gguf'
 
 
@@ -16,10 +16,11 @@ def read(path):
 
 
 class Everywhere(unittest.TestCase):
-    def refused(self, *args, code=2, stdin=b''):
+    def refused(self, *args, code=2, stdin=b'', words=''):
         got, out, err = spark(*args, stdin=stdin)
         self.assertEqual((got, out), (code, b''), (args, err))
         self.assertTrue(is_one_error_line(err), err)
+        self.assertIn(words, err)
         return err
 
     def test_usage_mistakes_exit_2_with_one_line(self):
@@ -82,6 +83,17 @@ class Everywhere(unittest.TestCase):
             self.assertEqual((code, err), (0, ''))
             self.assertIn('Examples:\n  ', text.decode())
             self.assertLess(max(map(len, text.decode().splitlines())), 125)
+
+    def test_an_unknown_option_names_the_one_that_was_meant(self):
+        for option, meant in ('--contxt', '--ctx'), ('--max-conections', '--max-connections'), ('--prot', '--listen tcp:127.0.0.1:8081'), \
+                ('--host', '--listen tcp:127.0.0.1:8081'), ('--port=8081', '--listen tcp:127.0.0.1:8081'):
+            self.refused('serve', option, words=f'did you mean {meant}?')
+        self.assertNotIn('mean', spark('run', '--listne', 'x')[2])
+        self.refused('serve', '127.0.0.1:8081', words='--listen tcp:127.0.0.1:8081')
+        self.refused('serve', '--listen', '127.0.0.1:8081', words='tcp:127.0.0.1:8081')
+
+    def test_a_model_without_a_name_is_answered_with_the_line_to_use(self):
+        self.refused('serve', 'a/qwen 7b.gguf', 'b.gguf', words="spark serve --model 'qwen-7b=a/qwen 7b.gguf' --model b=b.gguf")
 
     def test_version_tells_what_was_built(self):
         v = spark_json('version', '--json')

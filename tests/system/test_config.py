@@ -45,19 +45,33 @@ class Config(Folder):
         self.assertEqual(values(first), values(second))
 
     def test_mistakes_are_named_where_they_are(self):
-        self.refused('--config', self.file('ctx = 1\nctxx = 2\n'), code=1, words="ctxx: no such setting; did you mean 'ctx'? (line 2, column 1)")
-        self.refused('--config', self.file('ctx = 1\nctx = 2\n'), code=1, words='(line 2, column 7)')
-        self.refused('--config', self.dir / 'none', code=1, words='cannot open')
+        self.refused('--config', self.file('ctx = 1\nctxx = 2\n'), words="ctxx: no such setting; did you mean 'ctx'? (line 2, column 1)")
+        self.refused('--config', self.file('ctx = 1\nctx = 2\n'), words='(line 2, column 7)')
+        self.refused('--config', self.dir / 'none', words='cannot open')
         self.refused('--itl-target', 'soon', words='--itl-target')
         self.refused('--model', '/m.gguf', words='NAME=FILE')
         self.refused(words='SPARK_ITL_TARGET', env={'SPARK_ITL_TARGTE': '5'})
         self.refused(words='unset it', env={'SPARK_SERVICE_HOST': '10.0.0.1'})
         self.refused('--kv', 'q3', words='f16|f32|q8_0')
+        for text, words in ('memroy = 4G', "did you mean 'memory'"), ('memory = 4GB', 'no size'), ('memory: 4G', "'=' is expected"), ('[modle demo]', '[model NAME]'), \
+                ('file = /m', '[model NAME]'), ('[model chat]\nfile = /m\n[model chta]\nctx = 5', "did you mean 'chat'? "):
+            self.refused('--config', self.file(text + '\n'), words=words)
+        self.refused('--no-auth', '--keys', 'k', words='exclude')
+        self.refused('--tls-cert', 'c', words='tls_key is missing')
+        self.refused('--model-set', 'x.ctx=5', words="no model 'x' is served")
+        self.assertEqual(self.shown('--model-set', 'demo.ctx=5')['models'][0]['name'], 'demo')
         self.assertEqual(spark('config')[0], 2)
         self.assertEqual(spark('config', 'hide')[0], 2)
 
     def test_the_file_may_come_by_its_variable(self):
         self.assertEqual(self.shown(env={'SPARK_CONFIG': str(self.file('ctx = 9\n'))})['settings'][0]['value'], 9)
+
+    def test_wrong_settings_end_serve_and_plan_with_2_too(self):
+        for command in 'serve', 'plan':
+            for args in ['--config', self.file('memroy = 4G\n')], ['--config', self.dir / 'none'], ['--no-auth', '--keys', 'k'], ['--tls-cert', 'c']:
+                got, out, err = spark(command, *args)
+                self.assertEqual((got, out), (2, b''), err)
+                self.assertTrue(is_one_error_line(err), err)
 
     def test_policy_exits_3(self):
         self.refused('--listen', 'tcp:0.0.0.0:80', code=3, words='demands keys')

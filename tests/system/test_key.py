@@ -64,6 +64,14 @@ class Keys(Folder):
         self.refused('revoke', '--keys', self.file, 'one', words='no key')
         self.refused('revoke', '--keys', self.file, first[9:19], code=1, words='revoked already')
 
+    def test_a_name_that_is_taken_is_told(self):
+        first = self.new('--name', 'one')
+        err = spark('key', 'new', '--keys', self.file, '--name', 'one')[2]
+        self.assertIn(f'{first[9:19]} has this name too', err)
+        for i in self.listed():
+            self.assertEqual(spark('key', 'revoke', '--keys', self.file, i['id'])[0], 0)
+        self.assertNotIn('too', spark('key', 'new', '--keys', self.file, '--name', 'one')[2])
+
     def test_usage_mistakes_exit_2(self):
         self.refused()
         self.refused('make', '--keys', self.file)

@@ -60,6 +60,28 @@ class Sum(Folder):
         self.assertRegex(err, r'needs .* MiB .* leaves .* MiB; raise --memory')
         self.assertFalse(json.loads(spark('plan', '--memory', '100M', '--json')[1])['fits'])
 
+    def test_a_sum_that_does_not_fit_says_so_and_promises_nothing(self):
+        out = spark('plan', '--memory', '100M')[1].decode()
+        self.assertIn('more than the budget of 100.0 MiB', out)
+        self.assertNotIn('whole context', out)
+
+    def test_models_loaded_on_use_are_in_the_second_sum_and_never_over_the_budget(self):
+        options = ['--model', 'a=', '--model', 'b=', '--model', 'c=', '--model-set', 'b.load=use', '--model-set', 'c.load=use', '--json']
+        plan = spark_json('plan', *options)
+        a, b, c = (m['planned'] for m in plan['models'])
+        self.assertEqual((plan['planned'], plan['planned_at_most']), (plan['front']['planned'] + a, plan['front']['planned'] + a + b + c))
+        front = spark_json('plan', *options, '--memory', '400M')['front']['planned'] # its least
+        budget = (front + a + b + c // 2) // MIB # two of the three fit at once
+        plan = spark_json('plan', *options, '--memory', f'{budget}M')
+        self.assertEqual((plan['fits'], plan['planned_at_most']), (True, budget * MIB))
+        self.assertLess(plan['planned'], budget * MIB)
+        self.assertIn('at most, with models loaded on use', spark('plan', *options[:-1])[1].decode())
+
+    def test_a_context_above_the_models_is_wrong_usage(self):
+        for command in ['plan'], ['serve', '--no-auth', '--listen', 'tcp:127.0.0.1:0']:
+            code, _, err = spark(*command, '--ctx', '1000000')
+            self.assertEqual(code, 2, err)
+
     def test_the_text_form_names_every_part(self):
         out = spark('plan')[1].decode()
         for words in 'weights', 'keys and values', 'requests at once', 'front and warden', 'sum: ':

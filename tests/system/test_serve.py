@@ -147,6 +147,11 @@ class Life(Folder):
         self.assertEqual(p.returncode, 1, p.stderr)
         self.assertIn(b'model_failed', p.stderr)
 
+    def test_a_file_that_is_needed_later_and_missing_now_is_told_at_start(self):
+        with Server('--model', 'demo=', '--model', f'later={self.dir}/none.gguf', '--model-set', 'later.load=use') as s:
+            told = [json.loads(line) for line in s.log().splitlines() if '"model_file"' in line]
+            self.assertEqual([(t['level'], t['model'], t['file']) for t in told], [('warn', 'later', f'{self.dir}/none.gguf')])
+
     def test_an_address_in_use_is_told(self):
         with Server() as s:
             p = subprocess.run([SPARK, 'serve', '--listen', f'tcp:127.0.0.1:{s.port}', '--no-auth'], capture_output=True, timeout=20)

@@ -253,8 +253,7 @@ class Settings(Folder):
             self.assertEqual(s.post('/v1/completions', {'model': 'x', 'prompt': 'a ' * 300})[0], 400)
 
     def test_a_start_that_cannot_succeed_ends_with_the_reason(self):
-        for args, why in (['--model', 'm=/nowhere/m.gguf'], 'cannot open'), (['--keys', '/nowhere/keys'], 'cannot open'), \
-                (['--config', '/nowhere/conf'], 'cannot open'):
+        for args, why in (['--model', 'm=/nowhere/m.gguf'], 'cannot open'), (['--keys', '/nowhere/keys'], 'cannot open'):
             code, _, err = spark('serve', '--listen', 'tcp:127.0.0.1:0', *args, timeout=20)
             self.assertEqual(code, 1, err)
             self.assertIn(why, err)
