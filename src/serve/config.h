@@ -75,7 +75,7 @@ typedef enum spark_setting_kind {
     X(memory, SIZE, "--memory", "SIZE", "0", 0, 1ull << 50, NULL,                                                      \
       "budget of everything together; 0: what the plan takes")                                                         \
     X(itl_target, MS, "--itl-target", "MS", "0", 0, 60000, NULL,                                                       \
-      "prompts let two tokens of a stream be no further apart; 0: long ones slow it by half, short ones go at once")   \
+      "time between tokens beside prompts; 0: long ones slow it by half, short ones go at once")                       \
     X(request_timeout, SECONDS, "--request-timeout", "TIME", "0", 0, 86400000, NULL,                                   \
       "a request that is not done by then fails; 0: no bound")                                                         \
     X(drain_timeout, SECONDS, "--drain-timeout", "S", "30s", 0, 3600000, NULL,                                         \
