@@ -307,7 +307,7 @@ static void test_a_reload_is_told_with_what_holds_or_where_the_file_is_wrong(voi
     rig r;
     const int log = file_of("", 0), screen = dup(STDERR_FILENO);
     (void)dup2(log, STDERR_FILENO);
-    start(&r, "log_format = json\nlisten = unix:/x\n[model m]\n");
+    start(&r, "log_format = json\nlisten = unix:/x\n[model m]\nfile =\n");
     (void)dup2(screen, STDERR_FILENO);
     close(screen);
     spark_key_wish_defaults(&w);
