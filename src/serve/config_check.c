@@ -1,9 +1,9 @@
 /* config_check.c - which settings go together. The rules of who may listen where stand here and nowhere else. */
 #include "serve/config_check.h"
 
-#include "serve/config_write.h"
-
 #include <stdio.h>
+
+#include "serve/config_write.h"
 
 /* "https://app.example:8443": what browsers send as Origin, and no '*'. */
 static bool check_origin(const char *text)

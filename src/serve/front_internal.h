@@ -33,7 +33,7 @@ enum {
     FRONT_SILENCE_MS = 15000,   /* after which a stream gets a sign of life */
     FRONT_LOAD_MS = 300000,     /* a request waits so long for its model to load */
     FRONT_ALLOW_MAX = 1024,     /* of the names of headers in a reply to a preflight */
-    FRONT_GREET_TICKS = 300,    /* of 100 ms: an engine that is ready says so on its link at once */
+    FRONT_GREET_TICKS = 3000,   /* of 100 ms: an engine's first word comes after the pass that it had begun */
     FRONT_OUT_MAX = 64 << 20,   /* bytes of one reply that is not streamed */
     FRONT_ARENA_MAX = 64 << 20, /* of one request's parsed body */
 };

@@ -250,7 +250,6 @@ static void job_begin(front_job *j)
     front_model *m = j->model;
     front *f = j->visit->f;
     const bool may_unload = spark_gate_right(f->gate, j->visit->who.number, SPARK_ROUTE_ADMIN);
-    job_keep(j, may_unload);
     if (j->call.load == API_LOAD_NO_MORE && !may_unload) {
         api_error e;
         api_error_set(&e, 403, "permission_denied", "keep_alive",
@@ -258,6 +257,7 @@ static void job_begin(front_job *j)
         job_refuse(j, &e);
         return;
     }
+    job_keep(j, may_unload);
     if (j->call.load == API_LOAD_NO_MORE) {
         front_model_unload(f, m);
         job_loaded(j);

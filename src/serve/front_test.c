@@ -183,11 +183,25 @@ static void served_as(rig *r, const char *key, const char *body)
     close(c);
 }
 
+/* Whether the model stays until somebody says otherwise. */
+static bool stays(const rig *r, const char *key)
+{
+    char head[160];
+    const int fd = dial(r);
+    const int n = snprintf(head, sizeof head,
+                           "GET /api/ps HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n", key);
+    assert_int_equal(send(fd, head, (size_t)n, MSG_NOSIGNAL), n);
+    const bool found = strstr(hear_client(fd, "]}", WAIT_MS), "\"expires_at\":\"2318-") != NULL;
+    close(fd);
+    return found;
+}
+
 static void test_a_model_is_unloaded_by_those_who_may(void **state)
 {
     (void)state;
     static const char unload[] = "{\"model\":\"m\",\"keep_alive\":0}",
-                      last[] = "{\"model\":\"m\",\"prompt\":\"x\",\"stream\":false,\"keep_alive\":0}";
+                      last[] = "{\"model\":\"m\",\"prompt\":\"x\",\"stream\":false,\"keep_alive\":0}",
+                      keep[] = "{\"model\":\"m\",\"keep_alive\":-1}";
     char path[64], lock[80], user[SPARK_KEY_TEXT + 1], admin[SPARK_KEY_TEXT + 1];
     rig r;
     snprintf(path, sizeof path, "/tmp/spark-front-keys-%d", (int)getpid());
@@ -200,12 +214,17 @@ static void test_a_model_is_unloaded_by_those_who_may(void **state)
     tell_model(&r, CONTROL_MODEL_READY);
     say_ready(&r, card);
     assert_true(hear(&r, CONTROL_SWITCHED, WAIT_MS));
-    int c = generate_as(&r, user, unload);
+    assert_false(stays(&r, user));
+    int c = generate_as(&r, admin, keep);
+    assert_said(hear_client(c, "done", WAIT_MS), "200 OK");
+    close(c);
+    c = generate_as(&r, user, unload);
     const char *text = hear_client(c, "\"error\"", WAIT_MS);
     assert_said(text, "HTTP/1.1 403");
     assert_said(text, "'admin'");
     close(c);
-    served_as(&r, user, last); /* answered, and the model stays for the others */
+    assert_true(stays(&r, user)); /* what is refused changes nothing */
+    served_as(&r, user, last);    /* answered, and the model stays for the others */
     assert_false(hear(&r, CONTROL_UNLOAD, 600));
     served_as(&r, admin, last);
     assert_true(hear(&r, CONTROL_UNLOAD, WAIT_MS));
