@@ -366,14 +366,6 @@ static void pass_give(spark_engine *e, engine_request *r, uint32_t n)
 
 static bool pass_may_ask(const engine_request *r) { return !r->held && !r->asked; }
 
-/* Whether a prompt may slow the streams beside it down only as far as the target. Without one of the operator's, a short prompt
- * goes at once: it costs each stream one longer gap, while held back it would cost throughput and its own first token. */
-static bool pass_is_timed(const spark_engine *e, const engine_request *r)
-{
-    if (e->options.itl_target_us != SPARK_ITL_AUTO) return e->options.itl_target_us != 0;
-    return r->n - r->n_known * SPARK_KV_BLOCK > ENGINE_SHORT_PROMPT;
-}
-
 /* A row for everyone who needs just one, by rank. *streams: some of them are streams. */
 static void pass_give_decode(spark_engine *e, engine_mix *m, bool *streams)
 {
@@ -408,11 +400,15 @@ static void pass_give_prompts(spark_engine *e, engine_mix *m, bool streams)
         if (!r || room == 0) return;
         spark__cache_adopt(e, r);
         const uint32_t length = spark_kv_length(e->kv, r->seq), left = r->n - length;
-        const uint32_t fit = streams && pass_is_timed(e, r)
-                                 ? spark__cost_rows(&e->cost, m, length,
-                                                    spark__cost_target(&e->cost, m, e->options.itl_target_us))
-                                 : room;
-        if (fit == 0) return;
+        const bool timed = streams && engine_is_timed(e, left + r->n_since); /* all that it computes with its seat */
+        const uint32_t fit = timed ? spark__cost_rows(&e->cost, m, length,
+                                                      spark__cost_target(&e->cost, m, e->options.itl_target_us))
+                                   : room;
+        if (fit == 0) {
+            if (e->options.itl_target_us != SPARK_ITL_AUTO) return;
+            r->asked = true; /* short ones behind it are not held up */
+            continue;
+        }
         if (fit < room) room = fit;
         pass_give(e, r, left < room ? left : room);
         m->n_prompt += r->n_rows;

@@ -23,9 +23,8 @@ typedef struct spark_engine_parts {
     spark_pool *pool;
     spark_isa isa;
     uint64_t (*now)(void); /* monotonic ns; NULL = spark_clock_ns. Decides when, never what */
-    void (*pulse)(
-        void *
-            ctx); /* called many times during a long step, as spark_exec_pulse; may be NULL. Must not call the engine */
+    /* Called many times during a long step, as spark_exec_pulse; may be NULL. Must not call the engine. */
+    void (*pulse)(void *ctx);
     void *pulse_ctx;
 } spark_engine_parts;
 

@@ -194,6 +194,17 @@ spark_event *spark__engine_end(spark_engine *e, engine_request *r, spark_event_k
 /* Takes the seat and pages away; the request waits again. */
 void spark__engine_preempt(spark_engine *e, engine_request *r);
 
+enum { ENGINE_SHORT_PROMPT = 256 /* rows that it must compute, at most */ };
+
+/* Whether a prompt of which so many rows must be computed, from its first to its last, may slow the streams beside it down only as far
+ * as the target. Without one of the operator's, a short prompt goes at once: it costs each stream one longer gap, while held back it
+ * would cost throughput and its own first token. */
+static inline bool engine_is_timed(const spark_engine *e, uint32_t n_rows)
+{
+    const uint32_t target = e->options.itl_target_us;
+    return target == SPARK_ITL_AUTO ? n_rows > ENGINE_SHORT_PROMPT : target != 0;
+}
+
 /* ---- engine_queue.c: who waits, who is next ---- */
 /* Seats for those who wait, as far as there is room. */
 void spark__queue_admit(spark_engine *e);
@@ -219,8 +230,6 @@ void spark__cache_add(spark_engine *e, engine_request *r);
 void spark__cache_leave(spark_engine *e, const engine_request *r);
 /* Frees the page that was used longest ago; false: there is none. */
 bool spark__cache_evict(spark_engine *e);
-
-enum { ENGINE_SHORT_PROMPT = 256 /* rows that it must compute, at most */ };
 
 /* ---- engine_cost.c: how long a pass takes ---- */
 double spark__cost_of(const engine_cost *c, const engine_mix *m);

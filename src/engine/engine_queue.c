@@ -302,8 +302,9 @@ void spark__queue_admit(spark_engine *e)
 
 /* ---- Prediction ---- */
 
-/* Nanoseconds that so many rows of prompts take now, beside those who decode: in passes as full as they will be. */
-static double queue_rows_ns(const spark_engine *e, double n_rows)
+/* Nanoseconds that so many rows of prompts take now, beside those who decode: in passes as full as they will be for a prompt of
+ * n_prompt rows. */
+static double queue_rows_ns(const spark_engine *e, double n_rows, uint32_t n_prompt)
 {
     engine_mix m = {0};
     double pass_ns = 0, row_ns = 0;
@@ -316,7 +317,7 @@ static double queue_rows_ns(const spark_engine *e, double n_rows)
         m.decode_depth += r->n;
     }
     uint32_t rows = e->options.n_batch - m.n_decode;
-    if (m.n_decode && e->options.itl_target_us) {
+    if (m.n_decode && engine_is_timed(e, n_prompt)) {
         const uint32_t fit = spark__cost_rows(&e->cost, &m, 0,
                                               spark__cost_target(&e->cost, &m, e->options.itl_target_us));
         if (fit < rows) rows = fit;
@@ -344,7 +345,7 @@ double spark__queue_predict(const spark_engine *e, uint64_t tenant, int32_t prio
     rows += others < rows ? others : rows; /* another tenant's queue goes ahead only by its share */
     const uint32_t seats = e->options.n_running - e->n_running + below;
     const double turns = seats > ahead ? 0 : (double)(ahead - seats + 1) / e->options.n_running;
-    return queue_rows_ns(e, rows) + turns * e->cost.run_ns;
+    return queue_rows_ns(e, rows, n_prompt) + turns * e->cost.run_ns;
 }
 
 static uint32_t queue_ms(double ns)
@@ -432,7 +433,7 @@ static spark_status queue_check_room(spark_engine *e, const spark_request *r, do
     /* who would find a seat free does not count as waiting */
     const uint64_t room = o->waiting_tokens + (uint64_t)(o->n_running - e->n_running) * o->n_ctx;
     const uint64_t after = e->waiting_tokens + r->n_prompt;
-    if (after > room) *retry_ns += queue_rows_ns(e, (double)(after - room));
+    if (after > room) *retry_ns += queue_rows_ns(e, (double)(after - room), r->n_prompt);
     SPARK_CHECK(after <= room && queue_blocks(r) <= e->n_blocks_free, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
                 "the queue is full: %llu prompt tokens wait, and %u more do not fit",
                 (unsigned long long)e->waiting_tokens, r->n_prompt);

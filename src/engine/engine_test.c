@@ -362,47 +362,6 @@ static void test_higher_priority_goes_first_and_takes_the_place_of_lower(void **
     stop();
 }
 
-static void test_a_long_prompt_takes_no_more_of_a_step_than_the_target_allows(void **state)
-{
-    (void)state;
-    static wish w[2];
-    spark_engine_options o = plain_options();
-    o.n_batch = 128;
-    o.itl_target_us = 500; /* 50 rows at ROW_NS */
-    start(&o, 1);
-    clock_engine = the.e;
-    clock_step = 0;
-    wish_make(&w[0], 0, 0, 0, 10, 100);
-    wish_make(&w[1], 1, 0, 0, 350, 2);
-    submit(&w[0]);
-    while (the.heard[0].n < 10) step();
-    submit(&w[1]);
-    uint32_t n_steps = 0;
-    for (uint64_t before = stats().n_rows; the.heard[1].n == 0; before = stats().n_rows, n_steps++) {
-        const uint32_t n = the.heard[0].n;
-        step();
-        assert_int_equal(the.heard[0].n, n + 1); /* the stream goes on */
-        assert_true(stats().n_rows - before <= 50);
-    }
-    assert_true(n_steps <= 12); /* 350 rows at 40 or 48 a step, after some that were guessed */
-    run_dry();
-    stop();
-}
-
-static void test_without_decoding_requests_a_prompt_takes_whole_batches(void **state)
-{
-    (void)state;
-    static wish w;
-    spark_engine_options o = plain_options();
-    o.itl_target_us = 1;
-    start(&o, 1);
-    wish_make(&w, 0, 0, 0, 4 * o.n_batch, 1);
-    submit(&w);
-    run_dry();
-    assert_int_equal(stats().n_passes, 4);
-    stop();
-}
-
 /* ---- Prefix cache -------------------------------------------------------------------------------------------------------------- */
 
 static uint32_t cached_of(wish *w, uint64_t id, uint64_t tenant)
@@ -568,8 +527,6 @@ int main(void)
         cmocka_unit_test(test_a_tenant_with_few_requests_is_not_held_up_by_one_with_many),
         cmocka_unit_test(test_a_tenant_with_endless_requests_gives_a_place_to_another),
         cmocka_unit_test(test_higher_priority_goes_first_and_takes_the_place_of_lower),
-        cmocka_unit_test(test_a_long_prompt_takes_no_more_of_a_step_than_the_target_allows),
-        cmocka_unit_test(test_without_decoding_requests_a_prompt_takes_whole_batches),
         cmocka_unit_test(test_a_prefix_is_found_by_its_own_tenant_and_by_no_other),
         cmocka_unit_test(test_what_one_tenant_sees_does_not_depend_on_another),
         cmocka_unit_test(test_a_public_prefix_is_shared_with_all),

@@ -211,20 +211,20 @@ static bool sampler_is_plain(const spark_sampling *p)
 
 enum { QUICK_TOP = 256 /* candidates, among which most draws fall */, QUICK_LANES = 16 };
 
-/* to = x / t; false: one of them is so low (and not forbidden) that it may overflow, which means greedy by definition. */
+/* to = x / t; false: one of them is so large or (and not forbidden) so low that it may overflow, which means greedy by definition. */
 static bool quick_quotients(float *restrict to, const float *restrict x, uint32_t n, float t)
 {
-    uint32_t low[QUICK_LANES] = {0}, i = 0, any = 0;
+    uint32_t far[QUICK_LANES] = {0}, i = 0, any = 0;
     for (; n - i >= QUICK_LANES; i += QUICK_LANES)
         for (uint32_t j = 0; j < QUICK_LANES; j++) {
-            low[j] |= (x[i + j] < -1e30f) & (x[i + j] != -__builtin_inff());
+            far[j] |= (x[i + j] > 1e30f) | ((x[i + j] < -1e30f) & (x[i + j] != -__builtin_inff()));
             to[i + j] = x[i + j] / t;
         }
     for (; i < n; i++) {
-        any |= (x[i] < -1e30f) & (x[i] != -__builtin_inff());
+        any |= (x[i] > 1e30f) | ((x[i] < -1e30f) & (x[i] != -__builtin_inff()));
         to[i] = x[i] / t;
     }
-    for (uint32_t j = 0; j < QUICK_LANES; j++) any |= low[j];
+    for (uint32_t j = 0; j < QUICK_LANES; j++) any |= far[j];
     return any == 0;
 }
 
