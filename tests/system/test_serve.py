@@ -125,7 +125,7 @@ class Life(Folder):
                 finally:
                     swapped.set()
             done = in_parallel(5, lambda i: swaps() if i == 0 else clients())
-            self.assertGreater(sum(done[1:]), 20)
+            self.assertGreater(min(done[1:]), 0)
 
     @needs_data
     def test_a_swap_to_a_broken_file_leaves_the_old_model(self):

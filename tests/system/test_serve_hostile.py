@@ -55,7 +55,7 @@ class Hostile(Folder):
             t.start()
         n = 0
         try:
-            while time.monotonic() < end:
+            while time.monotonic() < end or n <= 3:
                 self.assertEqual(s.complete(max_tokens=12), before)
                 n += 1
         finally:
@@ -63,7 +63,6 @@ class Hostile(Folder):
                 t.join()
         if wrong:
             raise wrong[0]
-        self.assertGreater(n, 3)
         s.wait_metric(0, 'spark_requests_running', model='demo')
         s.wait_metric(0, 'spark_requests_waiting', model='demo')
         s.wait_metric(0, 'spark_kv_pages', model='demo', state='used')
@@ -219,29 +218,24 @@ class Hostile(Folder):
     def test_models_come_and_go_under_load_without_a_failed_request(self):
         with Server('--model', 'a=', '--model', 'b=', '--load', 'use', '--keep-alive', '30ms') as s:
             expected = s.complete(model='a', max_tokens=4)
-            end = time.monotonic() + 6
 
             def clients(i):
-                rng, n = random.Random(i), 0
-                while time.monotonic() < end:
+                rng = random.Random(i)
+                for _ in range(30):
                     self.assertEqual(s.complete(model='ab'[i % 2], max_tokens=4), expected)
                     time.sleep(rng.random() * 0.12)
-                    n += 1
-                return n
-            self.assertGreater(min(in_parallel(2, clients)), 3)
+            in_parallel(2, clients)
+            self.assertGreater(s.log().count('"engine_ended"'), 3) # they did go
 
     def test_models_that_make_room_for_each_other_fail_no_request(self):
         with Server('--model', 'a=', '--model', 'b=', '--model', 'c=', '--load', 'use', '--memory', '230M') as s:
             expected = s.complete(model='a', max_tokens=4)
-            end = time.monotonic() + 8
 
             def clients(i):
-                rng, n = random.Random(i), 0
-                while time.monotonic() < end:
+                rng = random.Random(i)
+                for _ in range(10):
                     self.assertEqual(s.complete(model=rng.choice('abc'), max_tokens=4), expected)
-                    n += 1
-                return n
-            self.assertGreater(min(in_parallel(3, clients)), 1)
+            in_parallel(3, clients)
 
     def test_what_a_key_may_holds_and_its_place_comes_back_whatever_happens(self):
         keys = self.dir / 'keys'
