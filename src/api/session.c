@@ -193,25 +193,6 @@ spark_status spark_session_logits(spark_session *s, const float **logits, spark_
 
 /* ---- Generating ---- */
 
-void spark_generate_options_defaults(spark_generate_options *o)
-{
-    *o = (spark_generate_options){
-        .sampling = {.temperature = 0.8f,
-                     .dynatemp_exponent = 1,
-                     .top_k = 40,
-                     .top_p = 0.95f,
-                     .min_p = 0.05f,
-                     .typical_p = 1,
-                     .top_n_sigma = -1,
-                     .xtc_threshold = 0.1f,
-                     .penalty_last_n = 64,
-                     .repeat_penalty = 1,
-                     .dry_base = 1.75f,
-                     .dry_allowed_length = 2,
-                     .dry_last_n = 64},
-    };
-}
-
 /* One running generation. */
 typedef struct session_run {
     spark_session *s;

@@ -151,24 +151,12 @@ static bench_times bench_plain(bench *b, spark_exec *exec, spark_kv *kv)
 static void bench_submit(const bench *b, spark_engine *e, uint64_t id)
 {
     spark_err err = {0};
-    spark_request r = {.id = id,
-                       .tenant = id,
-                       .prompt = b->prompts + id * b->n_prompt,
-                       .n_prompt = b->n_prompt,
-                       .generate = {.max_tokens = b->n_new,
-                                    .ignore_eog = true,
-                                    .sampling = {.seed = id,
-                                                 .temperature = b->greedy ? 0 : 0.8f,
-                                                 .dynatemp_exponent = 1,
-                                                 .top_k = 40,
-                                                 .top_p = 0.95f,
-                                                 .min_p = 0.05f,
-                                                 .typical_p = 1,
-                                                 .top_n_sigma = -1,
-                                                 .xtc_threshold = 0.1f,
-                                                 .penalty_last_n = 64,
-                                                 .repeat_penalty = 1,
-                                                 .dry_base = 1.75f}}};
+    spark_request r = {.id = id, .tenant = id, .prompt = b->prompts + id * b->n_prompt, .n_prompt = b->n_prompt};
+    spark_generate_options_defaults(&r.generate);
+    r.generate.max_tokens = b->n_new;
+    r.generate.ignore_eog = true;
+    r.generate.sampling.seed = id;
+    if (b->greedy) r.generate.sampling.temperature = 0;
     if (!spark_ok(spark_engine_submit(e, &r, NULL, &err))) bench_die(&err);
 }
 

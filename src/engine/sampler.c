@@ -346,6 +346,26 @@ float spark_sampler_logprobs(spark_sampler *s, const float *logits, uint32_t id,
 
 /* ---- Making and checking ---- */
 
+/* llama.cpp's, which its users know. Of the public API, and here because samplers own what it fills in. */
+void spark_generate_options_defaults(spark_generate_options *o)
+{
+    *o = (spark_generate_options){
+        .sampling = {.temperature = 0.8f,
+                     .dynatemp_exponent = 1,
+                     .top_k = 40,
+                     .top_p = 0.95f,
+                     .min_p = 0.05f,
+                     .typical_p = 1,
+                     .top_n_sigma = -1,
+                     .xtc_threshold = 0.1f,
+                     .penalty_last_n = 64,
+                     .repeat_penalty = 1,
+                     .dry_base = 1.75f,
+                     .dry_allowed_length = 2,
+                     .dry_last_n = 64},
+    };
+}
+
 static bool sampling_in(float x, float lo, float hi) { return x >= lo && x <= hi; } /* false for NaN */
 
 spark_status spark_sampling_check(const spark_sampling *p, const spark_logit_bias *bias, size_t n_bias,

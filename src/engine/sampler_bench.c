@@ -64,17 +64,9 @@ int main(void)
         return 1;
     }
     bench_logits(logits);
-    spark_sampling p = {.temperature = 0.8f,
-                        .top_p = 0.95f,
-                        .min_p = 0.05f,
-                        .typical_p = 1,
-                        .top_k = 40,
-                        .top_n_sigma = -1,
-                        .repeat_penalty = 1,
-                        .penalty_last_n = 64,
-                        .dynatemp_exponent = 1,
-                        .xtc_threshold = 0.1f,
-                        .dry_base = 1.75f};
+    spark_generate_options o;
+    spark_generate_options_defaults(&o);
+    spark_sampling p = o.sampling;
     bench_row(s, "as `spark run` draws", p, logits);
     p.repeat_penalty = 1.1f;
     bench_row(s, "and a repeat penalty", p, logits);
