@@ -3,10 +3,6 @@
  * changes while it runs: warden_life_test.c. */
 #include "serve/warden_rig.h"
 
-/* ---- Tests ---- */
-
-#define USE "file =\nload = use\n"
-
 static void test_honest_cells_are_served_and_end(void **state)
 {
     (void)state;

@@ -336,6 +336,6 @@ SPARK_UNUSED static bool played_a_cell(int argc, char **argv, int *code)
     return true;
 }
 
-#define USE "load = use\n" /* ends the section of a model */
+#define USE "file =\nload = use\n" /* ends the section of a model */
 
 #endif
