@@ -297,8 +297,9 @@ SPARK_UNUSED static void stop(rig *r)
 {
     int status = 0;
     kill(r->warden, SIGTERM);
-    for (int i = 0; i < 750 && waitpid(r->warden, &status, WNOHANG) == 0; i++) nap(20);
-    if (kill(r->warden, 0) == 0) {
+    pid_t ended = 0;
+    for (int i = 0; i < 750 && (ended = waitpid(r->warden, &status, WNOHANG)) == 0; i++) nap(20);
+    if (ended == 0) {
         kill(r->warden, SIGKILL);
         (void)waitpid(r->warden, &status, 0);
         fail_msg("it does not end:\n%s", said(r));
