@@ -262,7 +262,7 @@ static void test_pool_threads_that_share_a_cpu_do_not_spin_against_each_other(vo
     (void)state;
     cpu_set_t all, one;
     assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
-    int first = 0;
+    size_t first = 0;
     while (!CPU_ISSET(first, &all)) first++;
     CPU_ZERO(&one);
     CPU_SET(first, &one);
