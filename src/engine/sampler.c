@@ -253,7 +253,8 @@ static bool sampler_pick_quickly(spark_sampler *s, float t, double u, uint32_t *
     if (n <= QUICK_TOP || !quick_quotients(p, s->view, n, t)) return false;
     (void)s->kern->softmax(p, n);
     const double total = quick_sum(p, n);
-    const double wrong = (n / 32 + 64) * 0x1.04p-24; /* 64: folding, rounding of p and of quotients here */
+    const uint32_t units = n / 32 + 64; /* 64: folding, rounding of p and of quotients here */
+    const double wrong = units * 0x1.04p-24;
     const uint32_t n_top = sampler_top(s, s->view, -FLT_MAX, QUICK_TOP);
     double before = 0;
     for (uint32_t k = 0; k < n_top; k++) {
