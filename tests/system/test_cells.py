@@ -25,7 +25,7 @@ class Waiting(Folder):
 
     def begin(self, *args, wrapper=(), **kw):
         p = subprocess.Popen([*wrapper, SPARK, *map(str, args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **kw)  # a job in the background ignores it
+                             preexec_fn=lambda: [signal.signal(s, signal.SIG_DFL) for s in (signal.SIGINT, signal.SIGHUP)], **kw)  # a job in the background ignores the first, nohup the second
         self.addCleanup(lambda: (p.kill(), p.wait(), p.stdin.close(), p.stdout.close(), p.stderr.close()))
         return p
 
