@@ -274,7 +274,8 @@ static void test_pool_threads_that_share_a_cpu_do_not_spin_against_each_other(vo
     const double seconds = pool_cpu_seconds() - before;
     sched_setaffinity(0, sizeof all, &all);
     spark_pool_destroy(&pool);
-    if (seconds > 0.5) fail_msg("8000 barriers took %.2f s of CPU", seconds); /* 0.05; spun to the end 2 to 8 s */
+    if (seconds > 1.5)
+        fail_msg("8000 barriers took %.2f s of CPU", seconds); /* 0.15, under TSan 0.8; to the end 2 to 8 */
 }
 
 static void test_share_covers_every_item_once(void **state)
