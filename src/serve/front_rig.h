@@ -42,6 +42,9 @@ SPARK_UNUSED static void tell(const rig *r, const control_message *m)
     assert_ok(control_send(r->control, m, &err));
 }
 
+/* What the last message that was heard says besides its kind. */
+SPARK_UNUSED static uint64_t heard_value;
+
 /* The next message of a kind; others are passed over. False: none within so many milliseconds. */
 SPARK_UNUSED static bool hear(const rig *r, control_kind kind, int ms)
 {
@@ -52,6 +55,7 @@ SPARK_UNUSED static bool hear(const rig *r, control_kind kind, int ms)
         bool has = false, closed = false;
         assert_ok(control_receive(r->control, control_buf, &m, &has, &closed, &err));
         assert_false(closed);
+        heard_value = has ? m.value : 0;
         if (has && m.kind == kind) return true;
         if (has) continue;
         const uint64_t now = spark_clock_ns();
@@ -61,9 +65,10 @@ SPARK_UNUSED static bool hear(const rig *r, control_kind kind, int ms)
     }
 }
 
-SPARK_UNUSED static void tell_model(rig *r, control_model_state state)
+SPARK_UNUSED static void tell_engine(rig *r, control_model_state state, uint32_t engine)
 {
-    control_message m = {.kind = CONTROL_MODEL, .value = state, .text = SPARK_BYTES_LITERAL("because")};
+    control_message m = {
+        .kind = CONTROL_MODEL, .value = control_model_value(state, engine), .text = SPARK_BYTES_LITERAL("because")};
     int pair[2];
     if (state == CONTROL_MODEL_READY) {
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
@@ -73,6 +78,23 @@ SPARK_UNUSED static void tell_model(rig *r, control_model_state state)
     }
     tell(r, &m);
     if (state == CONTROL_MODEL_READY) close(pair[1]);
+}
+
+SPARK_UNUSED static void tell_model(rig *r, control_model_state state) { tell_engine(r, state, 0); }
+
+/* The link of one more engine of the model, as which `next` then speaks. */
+SPARK_UNUSED static void start_next(const rig *r, rig *next, uint32_t engine)
+{
+    spark_err err;
+    *next = *r;
+    assert_ok(spark_wire_create(&next->wire, SPARK_WIRE_ENGINE, SPARK_WIRE_STREAMS, true, &err));
+    tell_engine(next, CONTROL_MODEL_READY, engine);
+}
+
+SPARK_UNUSED static void stop_next(rig *next)
+{
+    close(next->link);
+    spark_wire_destroy(&next->wire);
 }
 
 SPARK_UNUSED static void listen_at(rig *r, uint32_t bits)
