@@ -21,21 +21,26 @@ SPARK_UNUSED static void tt_refused(const fixture_spec *s, spark_code code, cons
     fixture_close(&f);
 }
 
-/* The tokens of a text, each as the file writes it, separated by '|'. */
-SPARK_UNUSED static const char *tt_tokens(const fixture *f, spark_bytes text, unsigned flags)
+/* Ids as tokens, each as the file writes it, separated by '|'; frees them. */
+SPARK_UNUSED static const char *tt_shown(const fixture *f, spark_ids *ids)
 {
     static char shown[1024];
-    spark_ids ids = {0};
     size_t n = 0;
-    assert_ok(spark_tokenizer_encode(f->t, text, flags, &ids, NULL));
     shown[0] = 0;
-    for (size_t i = 0; i < ids.n; i++) {
-        const spark_bytes token = spark_tokenizer_token(f->t, ids.ids[i]);
+    for (size_t i = 0; i < ids->n; i++) {
+        const spark_bytes token = spark_tokenizer_token(f->t, ids->ids[i]);
         n += (size_t)snprintf(shown + n, sizeof shown - n, "%s%.*s", i ? "|" : "", (int)token.len,
                               (const char *)token.ptr);
     }
-    spark_ids_free(&ids);
+    spark_ids_free(ids);
     return shown;
+}
+
+SPARK_UNUSED static const char *tt_tokens(const fixture *f, spark_bytes text, unsigned flags)
+{
+    spark_ids ids = {0};
+    assert_ok(spark_tokenizer_encode(f->t, text, flags, &ids, NULL));
+    return tt_shown(f, &ids);
 }
 
 SPARK_UNUSED static void tt_expect(const fixture *f, const char *text, unsigned flags, const char *tokens)

@@ -94,26 +94,17 @@ static void test_tokens_that_end_a_turn_are_known_by_their_text(void **state)
 /* The tokens of a text in runs: parts that begin with '+' are trusted, with '-' not. */
 static const char *tt_runs(const fixture *f, const char *const *parts, size_t n)
 {
-    static char shown[1024];
     spark_run runs[16];
     spark_text text = {0};
     spark_ids ids = {0};
-    size_t len = 0;
     for (size_t i = 0; i < n; i++) {
         const size_t begin = text.len;
         assert_ok(spark_text_append(&text, spark_bytes_of(parts[i] + 1), NULL));
         runs[i] = (spark_run){begin, text.len, parts[i][0] == '+'};
     }
     assert_ok(spark_tokenizer_encode_runs(f->t, (spark_bytes){text.ptr, text.len}, runs, n, &ids, NULL));
-    shown[0] = 0;
-    for (size_t i = 0; i < ids.n; i++) {
-        const spark_bytes token = spark_tokenizer_token(f->t, ids.ids[i]);
-        len += (size_t)snprintf(shown + len, sizeof shown - len, "%s%.*s", i ? "|" : "", (int)token.len,
-                                (const char *)token.ptr);
-    }
-    spark_ids_free(&ids);
     spark_text_free(&text);
-    return shown;
+    return tt_shown(f, &ids);
 }
 
 #define TT_RUNS(f, tokens, ...)                                                                                        \
