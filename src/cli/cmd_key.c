@@ -11,7 +11,7 @@
 static const char *key_file, *key_name, *key_tenant, *key_priority, *key_expires;
 static cli_texts key_models, key_routes;
 static uint32_t key_rpm, key_tpm, key_context, key_parallel;
-static bool key_json, key_metrics, key_admin;
+static bool key_json, key_metrics, key_admin, key_dry_run;
 
 static const cli_option key_options[] = {
     {"--keys", CLI_TEXT, &key_file, "FILE", "the key file (also: SPARK_KEYS); 'new' makes it", 0, 0, NULL},
@@ -34,6 +34,7 @@ static const cli_option key_options[] = {
     {"--admin", CLI_FLAG, &key_admin, NULL, "new: may unload models (keep_alive 0)", 0, 0, NULL},
     {"--expires", CLI_TEXT, &key_expires, "WHEN", "new: 90d, 12h, 2027-01-31, 2027-01-31T12:00:00Z or never (default)",
      0, 0, NULL},
+    {"--dry-run", CLI_FLAG, &key_dry_run, NULL, "prune: tell what would go, and change nothing", 0, 0, NULL},
     {NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, NULL},
 };
 
@@ -49,12 +50,22 @@ static int key_fail(const char *path, const spark_err *err)
     return err->code == SPARK_E_ARGUMENT ? CLI_USAGE : code;
 }
 
-/* ---- New ---- */
-
 static const char *key_state(const spark_key *k, int64_t now)
 {
-    return k->revoked ? "revoked" : k->expires && k->expires <= now ? "expired" : "valid";
+    return !spark_key_is_over(k, now) ? "valid" : k->revoked ? "revoked" : "expired";
 }
+
+static spark_status key_read(const char *path, spark_keys **out, spark_err *err)
+{
+    uint8_t *file = NULL;
+    size_t len = 0;
+    SPARK_TRY(spark_keys_read_file(path, &file, &len, err));
+    const spark_status s = spark_keys_parse(out, (spark_bytes){file, len}, err);
+    free(file);
+    return s;
+}
+
+/* ---- New ---- */
 
 /* "90d", "12h", a day or a time; false: it is none, or past. */
 static bool key_read_expiry(const char *text, int64_t now, int64_t *out)
@@ -147,20 +158,14 @@ static int key_print_new(const char *text, const char *path, const spark_key_wis
 /* A name that a valid key has already: both work from now on, and the name alone revokes neither. */
 static void key_warn_name(const char *path, int64_t now)
 {
-    spark_err err = {0};
     spark_keys *k = NULL;
-    uint8_t *file = NULL;
-    size_t len = 0;
-    if (!key_name || spark_keys_read_file(path, &file, &len, &err).code != SPARK_OK)
-        return; /* none yet; or 'new' tells */
-    if (spark_keys_parse(&k, (spark_bytes){file, len}, &err).code == SPARK_OK)
-        for (uint32_t i = 0; i < spark_keys_count(k); i++) {
-            const spark_key *key = spark_keys_at(k, i);
-            if (strcmp(key->name, key_name) != 0 || strcmp(key_state(key, now), "valid") != 0) continue;
-            cli_note("key %s has this name too; it stays valid, and each is revoked by its id", key->id);
-            break;
-        }
-    free(file);
+    if (!key_name || key_read(path, &k, NULL).code != SPARK_OK) return; /* none yet; or 'new' tells */
+    for (uint32_t i = 0; i < spark_keys_count(k); i++) {
+        const spark_key *key = spark_keys_at(k, i);
+        if (strcmp(key->name, key_name) != 0 || spark_key_is_over(key, now)) continue;
+        cli_note("key %s has this name too; it stays valid, and each is revoked by its id", key->id);
+        break;
+    }
     spark_keys_destroy(&k);
 }
 
@@ -252,32 +257,39 @@ static void key_put_line(cli_out *o, const spark_key *k, int64_t now)
     cli_put(o, "\n", 1);
 }
 
-static int key_run_list(const char *path)
+/* All keys, or those that are over: a line for each, or an object of which `more` is the end. */
+static int key_print(const spark_keys *k, int64_t now, bool over_only, const char *more)
 {
-    const int64_t now = time(NULL);
-    spark_err err = {0};
-    spark_keys *k = NULL;
-    uint8_t *file = NULL;
-    size_t len = 0;
     cli_out o = {0};
-    if (spark_keys_read_file(path, &file, &len, &err).code != SPARK_OK) return key_fail(path, &err);
-    const spark_status s = spark_keys_parse(&k, (spark_bytes){file, len}, &err);
-    free(file);
-    if (s.code != SPARK_OK) return key_fail(path, &err);
+    bool first = true;
     if (key_json) cli_putf(&o, "{\"keys\":[");
     for (uint32_t i = 0; i < spark_keys_count(k); i++) {
-        if (key_json && i) cli_put(&o, ",", 1);
+        const spark_key *key = spark_keys_at(k, i);
+        if (over_only && !spark_key_is_over(key, now)) continue;
+        if (key_json && !first) cli_put(&o, ",", 1);
         if (key_json)
-            key_put_json(&o, spark_keys_at(k, i), now);
+            key_put_json(&o, key, now);
         else
-            key_put_line(&o, spark_keys_at(k, i), now);
+            key_put_line(&o, key, now);
+        first = false;
     }
-    if (key_json) cli_putf(&o, "]}\n");
+    if (key_json) cli_putf(&o, "]%s}\n", more);
     const int code = cli_write(o.ptr, o.len);
     cli_out_free(&o);
+    return code;
+}
+
+static int key_run_list(const char *path)
+{
+    spark_err err = {0};
+    spark_keys *k = NULL;
+    if (key_read(path, &k, &err).code != SPARK_OK) return key_fail(path, &err);
+    const int code = key_print(k, time(NULL), false, "");
     spark_keys_destroy(&k);
     return code;
 }
+
+/* ---- Those that are over ---- */
 
 static int key_run_revoke(const char *path, const char *which)
 {
@@ -287,6 +299,24 @@ static int key_run_revoke(const char *path, const char *which)
     if (key_json) printf("{\"id\":\"%s\",\"revoked\":true}\n", id);
     cli_note("key %s is revoked in %s; a running server learns it on SIGHUP", id, path);
     return CLI_OK;
+}
+
+static int key_run_prune(const char *path)
+{
+    const int64_t now = time(NULL);
+    spark_err err = {0};
+    spark_keys *k = NULL;
+    uint32_t n = 0;
+    const spark_status s = key_dry_run ? key_read(path, &k, &err) : spark_key_prune(path, now, &k, &err);
+    if (s.code != SPARK_OK) return key_fail(path, &err);
+    for (uint32_t i = 0; i < spark_keys_count(k); i++) n += spark_key_is_over(spark_keys_at(k, i), now);
+    const int code = key_print(k, now, true, key_dry_run ? ",\"dry_run\":true" : ",\"dry_run\":false");
+    if (n == 0)
+        cli_note("no key in %s is revoked or expired", path);
+    else
+        cli_note("%u key%s %s out of %s", n, n == 1 ? "" : "s", key_dry_run ? "would go" : "went", path);
+    spark_keys_destroy(&k);
+    return code;
 }
 
 /* Options that say what a new key may do mean nothing to the others. */
@@ -300,26 +330,33 @@ static int key_run(const cli_args *args)
 {
     const char *act = args->n ? args->item[0] : "", *path = key_path();
     const bool is_new = strcmp(act, "new") == 0, is_list = strcmp(act, "list") == 0,
-               is_revoke = strcmp(act, "revoke") == 0;
-    if (!is_new && !is_list && !is_revoke) return cli_usage("key", "new, list or revoke is expected");
+               is_revoke = strcmp(act, "revoke") == 0, is_prune = strcmp(act, "prune") == 0;
+    if (!is_new && !is_list && !is_revoke && !is_prune)
+        return cli_usage("key", "new, list, revoke or prune is expected");
     if (args->n != (is_revoke ? 2u : 1u))
         return cli_usage("key", is_revoke ? "revoke takes one ID or NAME" : "%s takes no arguments", act);
     if (!path) return cli_usage("key", "--keys FILE is needed");
     if (!is_new && key_has_wish()) return cli_usage("key", "only 'new' takes options that say what a key may do");
+    if (!is_prune && key_dry_run) return cli_usage("key", "only 'prune' takes --dry-run");
     spark_keys_warm();
-    return is_new ? key_run_new(path) : is_list ? key_run_list(path) : key_run_revoke(path, args->item[1]);
+    if (is_revoke) return key_run_revoke(path, args->item[1]);
+    return is_new ? key_run_new(path) : is_list ? key_run_list(path) : key_run_prune(path);
 }
 
 const cli_command cli_command_key = {
     .name = "key",
-    .args = "new|list|revoke [ID|NAME]",
-    .summary = "make, list and revoke API keys of the service",
+    .args = "new|list|revoke|prune [ID|NAME]",
+    .summary = "make, list, revoke and prune API keys of the service",
     .details = "A new key is printed once, alone on standard output; the file keeps its hash and what it may do. The "
                "file is changed\n"
-               "whole or not at all, and must be readable by its owner only. docs/KEYS.md tells its form.",
+               "whole or not at all, and must be readable by its owner only. docs/KEYS.md tells its form. 'prune' "
+               "takes revoked "
+               "and\n"
+               "expired keys out of it and prints them; whoever still presents one is then a stranger to the service.",
     .examples = "spark key new --keys keys --name ward-7 --model demo --requests-per-minute 60 --expires 90d\n"
                 "spark key list --keys keys\n"
-                "spark key revoke --keys keys ward-7",
+                "spark key revoke --keys keys ward-7\n"
+                "spark key prune --keys keys --dry-run",
     .options = key_options,
     .run = key_run,
 };

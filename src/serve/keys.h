@@ -63,6 +63,11 @@ const spark_key *spark_keys_by_number(const spark_keys *k, uint64_t number);
  * expiry or scope. */
 const spark_key *spark_keys_find(const spark_keys *k, spark_bytes presented, const spark_key **known);
 
+/* Revoked, or expired by `now`: it opens nothing any more. */
+static inline bool spark_key_is_over(const spark_key *k, int64_t now)
+{
+    return k->revoked || (k->expires && k->expires <= now);
+}
 bool spark_key_allows_route(const spark_key *k, spark_route_class route);
 bool spark_key_allows_model(const spark_key *k, const char *model);
 

@@ -451,3 +451,79 @@ spark_status spark_key_revoke(const char *path, const char *which, int64_t now, 
     file_end(&c);
     return s;
 }
+
+/* ---- Pruning ---- */
+
+/* Lines that stay of those before and with a heading or pair; of a section that goes, its comments: they are the operator's. */
+static void file_put_lines(FILE *f, const uint8_t *from, const uint8_t *end, bool goes)
+{
+    while (from < end) {
+        const uint8_t *nl = memchr(from, '\n', (size_t)(end - from)), *next = nl ? nl + 1 : end;
+        const uint8_t *p = from;
+        while (p < next && (*p == ' ' || *p == '\t')) p++;
+        if (!goes || (p < next && *p == '#')) fwrite(from, 1, (size_t)(next - from), f);
+        from = next;
+    }
+}
+
+/* Whether the section under this heading is one of a key that is over. */
+static bool file_heading_goes(const spark_keys *k, const spark_text_line *heading, int64_t now)
+{
+    for (uint32_t i = 0; i < spark_keys_count(k); i++)
+        if (spark_bytes_is(heading->value, spark_keys_at(k, i)->id)) return spark_key_is_over(spark_keys_at(k, i), now);
+    return false;
+}
+
+/* The file without the sections that go; their number. */
+static spark_status file_cut(file_text *out, const file_change *c, int64_t now, uint32_t *n_cut, spark_err *err)
+{
+    spark_text text = {.bytes = {c->old, c->old_len}};
+    spark_text_line l = {.kind = SPARK_TEXT_PAIR};
+    bool goes = false;
+    *n_cut = 0;
+    FILE *f = open_memstream(&out->ptr, &out->len);
+    SPARK_CHECK(f, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for the key file");
+    spark_status s = SPARK_SUCCESS;
+    for (size_t from = 0; spark_ok(s) && l.kind != SPARK_TEXT_END; from = text.pos) {
+        s = spark_text_next(&text, &l, err);
+        const uint8_t *end = c->old + text.pos, *line = end; /* line: where the heading or pair begins */
+        if (l.kind != SPARK_TEXT_END)
+            for (line--; line > c->old + from && line[-1] != '\n';) line--;
+        file_put_lines(f, c->old + from, line, goes);
+        if (l.kind == SPARK_TEXT_HEADING) {
+            goes = file_heading_goes(c->keys, &l, now);
+            *n_cut += goes;
+        }
+        file_put_lines(f, line, end, goes);
+    }
+    const bool bad = ferror(f) != 0;
+    SPARK_CHECK(fclose(f) == 0 && !bad, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for the key file");
+    return s;
+}
+
+static spark_status file_prune(file_change *c, file_text *t, int64_t now, spark_err *err)
+{
+    uint32_t n_over = 0, n_cut = 0;
+    for (uint32_t i = 0; i < spark_keys_count(c->keys); i++)
+        n_over += spark_key_is_over(spark_keys_at(c->keys, i), now);
+    if (n_over == 0) return SPARK_SUCCESS;
+    SPARK_TRY(file_cut(t, c, now, &n_cut, err));
+    SPARK_CHECK(n_cut == n_over, err, SPARK_E_STATE, SPARK_ERR_NOWHERE,
+                "the heading of a key that is over is quoted: write it as [key ID]");
+    return file_commit(c, t, err);
+}
+
+spark_status spark_key_prune(const char *path, int64_t now, spark_keys **before, spark_err *err)
+{
+    file_change c;
+    file_text t = {0};
+    spark_status s = file_begin(&c, path, false, err);
+    if (spark_ok(s)) s = file_prune(&c, &t, now, err);
+    if (spark_ok(s)) {
+        *before = c.keys;
+        c.keys = NULL;
+    }
+    free(t.ptr);
+    file_end(&c);
+    return s;
+}

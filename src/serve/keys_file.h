@@ -32,6 +32,10 @@ SPARK_MUST_CHECK spark_status spark_key_new(const char *path, const spark_key_wi
 SPARK_MUST_CHECK spark_status spark_key_revoke(const char *path, const char *which, int64_t now, char *id,
                                                spark_err *err);
 
+/* Takes the keys that are over by `now` out of the file; *before, which moves to the caller, are all that it had. Where none is over
+ * the file is left as it is. */
+SPARK_MUST_CHECK spark_status spark_key_prune(const char *path, int64_t now, spark_keys **before, spark_err *err);
+
 /* A key file with one key that lives in memory only, for a server that was given none. *file is malloc'd. */
 SPARK_MUST_CHECK spark_status spark_key_mint(const spark_key_wish *w, int64_t now, char *text, uint8_t **file,
                                              size_t *len, spark_err *err);

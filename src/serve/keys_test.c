@@ -440,6 +440,97 @@ static void test_comments_stay_and_revoking_adds_one_line(void **state)
     assert_code(spark_key_revoke(path, "new", NOW, id, NULL), SPARK_E_ARGUMENT); /* two of that name */
 }
 
+static int fail_fsync(int fd)
+{
+    (void)fd;
+    errno = EIO;
+    return -1;
+}
+static int fail_rename(const char *from, const char *to)
+{
+    (void)from;
+    (void)to;
+    errno = EACCES;
+    return -1;
+}
+static int die_fsync(int fd)
+{
+    (void)fd;
+    _exit(9);
+}
+static int die_rename(const char *from, const char *to)
+{
+    (void)from;
+    (void)to;
+    _exit(9);
+}
+
+static void assert_file_is(const char *text)
+{
+    size_t len = 0;
+    uint8_t *bytes = test_read(path, &len);
+    assert_string_equal((const char *)bytes, text);
+    free(bytes);
+}
+
+#define OVER "revoked = 2026-11-18T11:06:40Z\n"
+static void test_pruning_takes_out_whole_keys_that_are_over_and_leaves_comments(void **state)
+{
+    (void)state;
+    spark_keys *k = NULL;
+    put_file("# mine\n" HEAD "\n# first\n" KEY("abcdefghij") OVER
+             "\n# of the second\n" KEY("bbcdefghij") "# its end\n\n" KEY("cbcdefghij") OVER "  # inside\n\t\n",
+             0400);
+    assert_ok(spark_key_prune(path, NOW, &k, NULL));
+    assert_int_equal(spark_keys_count(k), 3);
+    spark_keys_destroy(&k);
+    assert_file_is("# mine\n" HEAD "\n# first\n# of the second\n" KEY("bbcdefghij") "# its end\n\n  # inside\n");
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0400);
+}
+
+static void test_pruning_goes_by_the_time_of_expiry(void **state)
+{
+    (void)state;
+    spark_key_wish w;
+    spark_key_wish_defaults(&w);
+    w.expires = NOW + 60;
+    char text[SPARK_KEY_TEXT + 1];
+    spark_keys *k = NULL;
+    assert_ok(spark_key_new(path, &w, NOW, text, NULL));
+    for (int after = 59; after <= 60; after++) {
+        assert_ok(spark_key_prune(path, NOW + after, &k, NULL));
+        assert_int_equal(spark_keys_count(k), 1);
+        spark_keys_destroy(&k);
+        k = from_disk();
+        assert_int_equal(spark_keys_count(k), after < 60);
+        spark_keys_destroy(&k);
+    }
+    assert_ok(spark_key_new(path, &w, NOW, text, NULL)); /* an empty file takes new keys */
+}
+
+static void test_pruning_changes_nothing_where_it_cannot_or_need_not(void **state)
+{
+    (void)state;
+    spark_keys *k = NULL;
+    spark_err err = {0};
+    assert_code(spark_key_prune(path, NOW, &k, &err), SPARK_E_IO); /* there is none */
+    put_file(HEAD KEY("abcdefghij"), 0600);
+    spark__keys_rename = fail_rename;
+    assert_ok(spark_key_prune(path, NOW, &k, &err)); /* nothing is written */
+    spark_keys_destroy(&k);
+    put_file(HEAD KEY("abcdefghij") OVER, 0600);
+    assert_code(spark_key_prune(path, NOW, &k, &err), SPARK_E_IO);
+    spark__keys_rename = rename;
+    assert_file_is(HEAD KEY("abcdefghij") OVER);
+    put_file(HEAD KEY("\"abcdefghij\"") OVER, 0600);
+    assert_code(spark_key_prune(path, NOW, &k, &err), SPARK_E_STATE);
+    assert_non_null(strstr(err.text, "[key ID]"));
+    assert_file_is(HEAD KEY("\"abcdefghij\"") OVER);
+    assert_null(k);
+}
+
 static void test_files_that_others_may_change_or_read_are_refused(void **state)
 {
     (void)state;
@@ -478,31 +569,6 @@ static void test_a_broken_file_is_not_changed(void **state)
     assert_code(spark_key_new(path, &w, NOW, text, &err), SPARK_E_FORMAT);
     w.name = "a\nb";
     assert_code(spark_key_new(path, &w, NOW, text, &err), SPARK_E_ARGUMENT);
-}
-
-static int fail_fsync(int fd)
-{
-    (void)fd;
-    errno = EIO;
-    return -1;
-}
-static int fail_rename(const char *from, const char *to)
-{
-    (void)from;
-    (void)to;
-    errno = EACCES;
-    return -1;
-}
-static int die_fsync(int fd)
-{
-    (void)fd;
-    _exit(9);
-}
-static int die_rename(const char *from, const char *to)
-{
-    (void)from;
-    (void)to;
-    _exit(9);
 }
 
 static void test_a_change_that_fails_leaves_the_old_file(void **state)
@@ -615,6 +681,9 @@ int main(void)
         cmocka_unit_test(test_time_does_not_tell_right_from_wrong_from_unknown),
         on_disk(test_a_new_key_has_what_was_wished_and_its_text_is_nowhere),
         on_disk(test_comments_stay_and_revoking_adds_one_line),
+        on_disk(test_pruning_takes_out_whole_keys_that_are_over_and_leaves_comments),
+        on_disk(test_pruning_goes_by_the_time_of_expiry),
+        on_disk(test_pruning_changes_nothing_where_it_cannot_or_need_not),
         on_disk(test_files_that_others_may_change_or_read_are_refused),
         on_disk(test_a_broken_file_is_not_changed),
         on_disk(test_a_change_that_fails_leaves_the_old_file),

@@ -64,6 +64,21 @@ class Keys(Folder):
         self.refused('revoke', '--keys', self.file, 'one', words='no key')
         self.refused('revoke', '--keys', self.file, first[9:19], code=1, words='revoked already')
 
+    def test_pruning_takes_out_what_is_over_and_prints_it(self):
+        gone, kept = self.new('--name', 'gone'), self.new('--name', 'kept')
+        self.assertEqual(spark('key', 'revoke', '--keys', self.file, 'gone')[0], 0)
+        before = self.listed()
+        would = spark_json('key', 'prune', '--keys', self.file, '--dry-run', '--json')
+        self.assertEqual((would['dry_run'], [(k['id'], k['state']) for k in would['keys']]), (True, [(gone[9:19], 'revoked')]))
+        self.assertEqual(self.listed(), before)
+        code, out, err = spark('key', 'prune', '--keys', self.file)
+        self.assertEqual((code, out.count(b'\n'), out[:10].decode()), (0, 1, gone[9:19]))
+        self.assertIn('1 key went out of', err)
+        self.assertEqual([k['id'] for k in self.listed()], [kept[9:19]])
+        inode = self.file.stat().st_ino
+        self.assertEqual(spark_json('key', 'prune', '--keys', self.file, '--json'), {'keys': [], 'dry_run': False})
+        self.assertEqual(self.file.stat().st_ino, inode, 'nothing was over, but the file was written')
+
     def test_a_name_that_is_taken_is_told(self):
         first = self.new('--name', 'one')
         err = spark('key', 'new', '--keys', self.file, '--name', 'one')[2]
@@ -79,6 +94,8 @@ class Keys(Folder):
         self.refused('new', 'x', '--keys', self.file)
         self.refused('revoke', '--keys', self.file)
         self.refused('list', '--keys', self.file, '--admin', words="only 'new'")
+        self.refused('list', '--keys', self.file, '--dry-run', words="only 'prune'")
+        self.refused('prune', 'x', '--keys', self.file)
         for option, value in ('--route', 'everything'), ('--expires', 'soon'), ('--expires', '2001-01-01'), ('--priority', '1001'), ('--priority', '1.5'), \
                 ('--requests-per-minute', '50000001'), ('--name', ''), ('--name', 'a\nb'), ('--model', '*'), ('--tenant', 'x' * 129):
             self.refused('new', '--keys', self.file, option, value)
@@ -99,7 +116,9 @@ class Keys(Folder):
             f.write('colour = red\n')
         self.refused('list', '--keys', self.file, code=1, words='(line 11, column 1)')
         self.refused('new', '--keys', self.file, code=1, words='colour')
+        self.refused('prune', '--keys', self.file, code=1, words='colour')
         self.refused('list', '--keys', self.dir / 'none', code=1, words='No such file')
+        self.refused('prune', '--keys', self.dir / 'none', code=1, words='No such file')
 
     def test_the_variable_names_the_file_too(self):
         self.new()
