@@ -1,12 +1,14 @@
-/* no_plugins.c - what the one static binary does not have: shared objects to load, and names to look up in the network.
- * OpenSSL and libevent contain calls for both that nothing here takes. Linked statically, libc's own versions would come along, warn at
+/* no_plugins.c - what the one static binary does not have: shared objects to load, names to look up in the network, accounts to look up.
+ * OpenSSL, libevent and libedit contain calls for them that nothing here takes. Linked statically, libc's own versions would come along, warn at
  * link time, and load shared libraries of the machine if they were ever reached. These refuse. Not for dynamic builds (sanitizers). */
 #include <dlfcn.h>
 #include <netdb.h>
+#include <pwd.h>
 #include <stddef.h>
 
-/* In parentheses because calls of it are banned (tools/lint). */
-void *(dlopen)(const char *file, int mode)
+/* By the linker's --wrap: libc has a dlopen of its own here, for conversions of character sets, and would warn of OpenSSL's calls. */
+void *__wrap_dlopen(const char *file, int mode);
+void *__wrap_dlopen(const char *file, int mode)
 {
     (void)file;
     (void)mode;
@@ -84,3 +86,39 @@ struct protoent *getprotobynumber(int number)
     (void)number;
     return NULL;
 }
+
+/* Accounts: libedit's, to complete user names and to find a home for a history file. There are none. */
+
+struct passwd *getpwent(void) { return NULL; }
+void setpwent(void) {}
+void endpwent(void) {}
+
+struct passwd *getpwuid(uid_t uid)
+{
+    (void)uid;
+    return NULL;
+}
+
+/* NOLINTBEGIN(readability-non-const-parameter): POSIX's type */
+int getpwuid_r(uid_t uid, struct passwd *restrict entry, char *restrict buf, size_t len,
+               struct passwd **restrict result)
+{
+    (void)uid;
+    (void)entry;
+    (void)buf;
+    (void)len;
+    *result = NULL;
+    return 0;
+}
+
+int getpwnam_r(const char *restrict name, struct passwd *restrict entry, char *restrict buf, size_t len,
+               struct passwd **restrict result)
+{
+    (void)name;
+    (void)entry;
+    (void)buf;
+    (void)len;
+    *result = NULL;
+    return 0;
+}
+/* NOLINTEND(readability-non-const-parameter) */

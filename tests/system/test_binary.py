@@ -32,6 +32,11 @@ class Binary(unittest.TestCase):
         self.assertIn('pread', out)
         self.assertEqual(set(out.split()) & {'socket', 'connect', 'bind', 'execve', 'fork', 'system', 'popen', 'dlopen', 'getaddrinfo', 'getpwnam'}, set())
 
+    def test_it_holds_no_code_that_looks_up_accounts_or_hosts_through_shared_objects(self):
+        symbols = subprocess.run(['nm', SPARK], capture_output=True, text=True, check=True).stdout
+        self.assertIn(' main\n', symbols)
+        self.assertNotIn('__nss_', symbols) # and the linker has nothing to warn of
+
     def test_it_is_a_few_megabytes(self):
         self.assertLess(os.path.getsize(SPARK), 16 << 20)
 
