@@ -3,15 +3,19 @@
 #   make run    builds and answers from the demo model   make bench   speed beside the peers that are installed
 #   make soak   ten minutes of a bad crowd                make bench-serve  the service beside the peers' servers
 #   make jail-arm  the jail on 64-bit ARM, live in a virtual machine
+#   sudo make install  puts in place what `make` has built: below PREFIX (/usr/local; another is said to both), in front of it DESTDIR
 JOBS ?= $(shell nproc)
 PROMPT ?= Once upon a time
 FUZZ_SECONDS ?= 60
+override PREFIX := $(abspath $(PREFIX))
 
 .PHONY: all everything deps check-deps quick-deps bench-deps arm-live-deps run check quick-check bench bench-serve soak fuzz format lint asan ubsan tsan cross jail-arm install clean
 .NOTPARALLEL: # ninja is parallel; targets stand in order
 
+# Where it will be installed stands in units and in spark.pc: another place is another setup, of the same objects.
 all: build/build.ninja
-	@ninja -C build -j $(JOBS) $(if $(V),-v) spark
+	@$(if $(PREFIX),grep -qxF 'prefix=$(PREFIX)' build/meson-private/spark.pc || meson configure build -Dprefix='$(PREFIX)')
+	@ninja -C build -j $(JOBS) $(if $(V),-v) product
 
 everything: build/build.ninja
 	@ninja -C build -j $(JOBS) $(if $(V),-v)
@@ -33,7 +37,7 @@ arm-live-deps:
 	@tools/install-deps arm-live
 
 build/build.ninja: | deps
-	@CC=$$(tools/find-compiler) meson setup build --prefix=/usr/local > build.log 2>&1 || { cat build.log; exit 1; }; rm -f build.log
+	@CC=$$(tools/find-compiler) meson setup build --prefix=$(or $(PREFIX),/usr/local) > build.log 2>&1 || { cat build.log; exit 1; }; rm -f build.log
 
 run: all
 	@build/spark run "$(PROMPT)" -n 120 --temp 0.6
@@ -71,8 +75,8 @@ cross: check-deps
 jail-arm: arm-live-deps all
 	@tools/jail-arm
 
-install: everything
-	@meson install -C build --no-rebuild
+install:
+	@tools/install '$(DESTDIR)' '$(PREFIX)'
 
 clean:
 	@rm -rf build build-*
