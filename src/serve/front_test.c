@@ -16,20 +16,24 @@ static int ask_with(const rig *r, const char *headers, const char *body)
     return fd;
 }
 
-/* The next ASK, its stream and its deadline. */
-static uint32_t take_deadline(rig *r, uint64_t *stream)
+/* The next ASK and its stream; texts of it are gone. */
+static void take_ask_of(rig *r, uint64_t *stream, spark_ask *out)
 {
     spark_wire_frame f;
     spark_arena *a = NULL;
-    spark_ask asked;
     do assert_true(take(r, &f, WAIT_MS));
     while (f.type != SPARK_WIRE_ASK);
     *stream = f.stream;
     assert_ok(spark_arena_create(&a, BODY_MAX, NULL));
-    assert_ok(spark_ask_decode(&asked, f.payload, a, NULL));
-    const uint32_t ms = asked.deadline_ms;
+    assert_ok(spark_ask_decode(out, f.payload, a, NULL));
     spark_arena_destroy(&a);
-    return ms;
+}
+
+static uint32_t take_deadline(rig *r, uint64_t *stream)
+{
+    spark_ask asked;
+    take_ask_of(r, stream, &asked);
+    return asked.deadline_ms;
 }
 
 /* ---- The time of a request ---- */
@@ -164,6 +168,56 @@ static void new_key(const char *path, uint32_t rights, char text[SPARK_KEY_TEXT 
     spark_key_wish_defaults(&w);
     w.routes |= rights;
     assert_ok(spark_key_new(path, &w, 1, text, NULL));
+}
+
+/* What the engine is told of who asks, for the key of a wish. */
+static void take_asked(rig *r, const char *key, spark_ask *out)
+{
+    char header[160];
+    uint64_t s = 0;
+    snprintf(header, sizeof header, "Authorization: Bearer %s\r\n", key);
+    const int c = ask_with(r, header, one);
+    take_ask_of(r, &s, out);
+    say_finished(r, s);
+    assert_said(hear_client(c, "choices", WAIT_MS), "200 OK");
+    close(c);
+}
+
+static void test_a_key_gives_its_requests_tenant_priority_and_context(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *tenant;
+        int32_t priority;
+        uint32_t max_context;
+    } rows[] = {{"wards", -7, 90}, {"wards", 1000, 0}, {"kitchen", 0, 0}, {NULL, 0, 0}, {NULL, 0, 0}};
+    char path[64], lock[80], key[SPARK_COUNT(rows)][SPARK_KEY_TEXT + 1];
+    spark_ask asked[SPARK_COUNT(rows)];
+    rig r;
+    snprintf(path, sizeof path, "/tmp/spark-front-keys-%d", (int)getpid());
+    snprintf(lock, sizeof lock, "%s.lock", path);
+    for (size_t i = 0; i < SPARK_COUNT(rows); i++) {
+        spark_key_wish w;
+        spark_key_wish_defaults(&w);
+        w.tenant = rows[i].tenant;
+        w.priority = rows[i].priority;
+        w.max_context = rows[i].max_context;
+        assert_ok(spark_key_new(path, &w, 1, key[i], NULL));
+    }
+    start_keyed(&r, settings, open(path, O_RDONLY | O_CLOEXEC));
+    unlink(path);
+    unlink(lock);
+    tell_model(&r, CONTROL_MODEL_READY);
+    say_ready(&r, card);
+    assert_true(hear(&r, CONTROL_SWITCHED, WAIT_MS));
+    for (size_t i = 0; i < SPARK_COUNT(rows); i++) {
+        take_asked(&r, key[i], &asked[i]);
+        assert_int_equal(asked[i].priority, rows[i].priority);
+        assert_int_equal(asked[i].n_ctx, rows[i].max_context);
+        for (size_t k = 0; k < i; k++) /* only those of one name are one tenant */
+            assert_int_equal(asked[i].tenant == asked[k].tenant, i == 1);
+    }
+    stop(&r);
 }
 
 static int generate_as(const rig *r, const char *key, const char *body)
@@ -349,6 +403,7 @@ int main(void)
         cmocka_unit_test(test_a_client_is_not_left_to_a_silent_engine_beyond_its_own_time),
         cmocka_unit_test(test_a_wait_for_a_model_counts_and_ends_in_time),
         cmocka_unit_test(test_bodies_of_those_who_wait_are_bounded_and_given_back_when_the_load_fails),
+        cmocka_unit_test(test_a_key_gives_its_requests_tenant_priority_and_context),
         cmocka_unit_test(test_a_model_is_unloaded_by_those_who_may),
         cmocka_unit_test(test_what_is_refused_is_counted_by_its_reason),
         cmocka_unit_test(test_what_never_became_a_request_is_counted_too),

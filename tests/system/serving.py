@@ -38,6 +38,12 @@ def processes(pid):
     return found
 
 
+def resident(pid):
+    """Bytes, without clean pages of the embedded model's file: what the plan is about."""
+    fields = dict(line.split(':') for line in pathlib.Path(f'/proc/{pid}/status').read_text().splitlines())
+    return int(fields['VmRSS'].split()[0]) * 1024
+
+
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path, timeout):
         super().__init__('localhost', timeout=timeout)

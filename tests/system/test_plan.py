@@ -1,17 +1,11 @@
 """spark plan: the printed sum is what the service takes, and a budget is kept."""
 import json, pathlib, re, socket, subprocess, time, unittest
 
-from serving import Server, in_parallel
+from serving import Server, in_parallel, resident
 from support import SPARK, SYNTHETIC, Folder, spark, spark_json
 
 PARTS = ['weights', 'kv', 'compute', 'requests', 'text', 'vocabulary', 'links', 'program']
 MIB = 1 << 20
-
-
-def resident(pid):
-    """Bytes, without clean pages of the embedded model's file: what the plan is about."""
-    fields = dict(line.split(':') for line in pathlib.Path(f'/proc/{pid}/status').read_text().splitlines())
-    return int(fields['VmRSS'].split()[0]) * 1024
 
 
 def fill(s, ctx, parallel):

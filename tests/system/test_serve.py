@@ -1,7 +1,7 @@
 """spark serve as a whole: cells, life, keys, budgets, and the same bytes for everybody."""
-import json, os, pathlib, random, shutil, signal, socket, struct, subprocess, threading, time, unittest
+import contextlib, http.client, json, os, pathlib, random, shutil, signal, socket, struct, subprocess, threading, time, unittest
 
-from serving import Server, UnixConnection, in_parallel, new_key
+from serving import Server, UnixConnection, chat_model, in_parallel, new_key
 from support import DATA, Folder, SPARK, needs_data, spark, wait_until
 
 STORIES = DATA / 'llm/stories260K/stories260K.q8_0.gguf'
@@ -19,11 +19,13 @@ class Life(Folder):
             self.assertEqual(s.cells(), {})
 
     def test_cells_have_no_way_out(self):
-        with Server() as s:
+        with Server('--threads', '3') as s:
+            self.assertEqual(len(os.listdir(f"/proc/{s.cells()['engine demo'][0]}/task")), 3)
             for name, pids in s.cells().items():
                 status = dict(l.split(':', 1) for l in pathlib.Path(f'/proc/{pids[0]}/status').read_text().splitlines())
-                self.assertEqual(status['Seccomp'].strip(), '2', name)
                 self.assertEqual(status['NoNewPrivs'].strip(), '1', name)
+                for task in pathlib.Path(f'/proc/{pids[0]}/task').iterdir(): # every thread, those that compute, too
+                    self.assertRegex((task / 'status').read_text(), r'(?m)^Seccomp:\s+2$', (name, task))
                 self.assertEqual(int(status['CapEff'], 16), 0, name)
                 for ns in ('net', 'mnt', 'ipc', 'user'):
                     self.assertNotEqual(os.readlink(f'/proc/{pids[0]}/ns/{ns}'), os.readlink(f'/proc/self/ns/{ns}'), (name, ns))
@@ -88,15 +90,33 @@ class Life(Folder):
             c.close()
             self.assertEqual(s.process.wait(20), 0)
 
+    def endless(self, *options):
+        """A server, and a stream of it that takes seconds."""
+        s = Server('--model', f'chat={chat_model(self.dir)}', '--ctx', '8192', *options)
+        self.addCleanup(s.__exit__)
+        c, r = s.stream(max_tokens=8000, ignore_eos=True)
+        self.addCleanup(c.close)
+        r.read(20)
+        return s, r
+
+    def ends_midway(self, s, r):
+        self.assertEqual(s.process.wait(20), 0)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            self.assertNotIn(b'[DONE]', r.read())
+
     def test_a_second_sigterm_ends_at_once(self):
-        with Server('--drain-timeout', '60') as s:
-            c, r = s.stream(max_tokens=500)
-            r.read(20)
-            s.signal(signal.SIGTERM)
-            s.wait_log('"draining"') # else the two may count as one
-            s.signal(signal.SIGTERM)
-            self.assertEqual(s.process.wait(5), 0)
-            c.close()
+        s, r = self.endless('--drain-timeout', '60')
+        s.signal(signal.SIGTERM)
+        s.wait_log('"draining"') # else the two may count as one
+        s.signal(signal.SIGTERM)
+        self.ends_midway(s, r)
+
+    def test_what_is_not_done_after_the_time_to_drain_is_cut(self):
+        s, r = self.endless('--drain-timeout', '1')
+        began = time.monotonic()
+        s.signal(signal.SIGTERM)
+        self.ends_midway(s, r)
+        self.assertGreater(time.monotonic() - began, 0.9)
 
     @needs_data
     def test_a_changed_file_is_swapped_in_without_a_failed_request(self):
@@ -213,6 +233,9 @@ class Doors(Folder):
                 self.assertEqual(s.get('/v1/models', headers=headers)[0], 403, headers)
             for host in ('localhost', f'127.0.0.1:{s.port}', '[::1]:80'):
                 self.assertEqual(s.get('/v1/models', headers={'Host': host})[0], 200, host)
+        with Server('--allowed-host', 'ward.example') as s:
+            for host, status in ('ward.example', 200), ('ward.example:80', 200), ('localhost', 200), ('award.example', 403), ('ward.example.evil.example', 403):
+                self.assertEqual(s.get('/v1/models', headers={'Host': host})[0], status, host)
 
     def test_listed_origins_get_cors_and_others_none(self):
         with Server('--cors', 'https://app.example') as s:
@@ -225,6 +248,11 @@ class Doors(Folder):
             self.assertEqual((status, headers['Access-Control-Allow-Origin']), (200, 'https://app.example'))
             status, headers, _ = s.ask('GET', '/health', headers={})
             self.assertIsNone(headers['Access-Control-Allow-Origin'])
+        with Server('--cors', 'https://app.example', auth=True) as s: # where a key is asked anyone may try, but no page reads the answer
+            for method in 'GET', 'OPTIONS':
+                for origin in 'https://evil.example', 'https://app.example.evil.example', 'http://app.example', 'null':
+                    status, headers, _ = s.ask(method, '/v1/models', headers={'Origin': origin, 'Access-Control-Request-Method': 'GET'})
+                    self.assertEqual((status, headers['Access-Control-Allow-Origin']), (401, None), (method, origin))
 
     def test_what_is_not_there_is_told_only_to_those_with_a_key(self):
         with Server(auth=True) as s:
@@ -239,7 +267,9 @@ class Doors(Folder):
             answer = s.complete('A secret about Zanzibar')
             self.assertNotIn('Zanzibar', s.log())
             self.assertNotIn(answer[:12], s.log())
-            self.assertIn('"event":"request"', s.log())
+            _, headers, _ = s.ask('POST', '/v1/completions', {'model': 'demo', 'prompt': 'x', 'max_tokens': 1})
+            requests = [json.loads(line) for line in s.log().splitlines() if '"event":"request"' in line]
+            self.assertEqual((len(requests), requests[-1]['request'], requests[-1]['status']), (2, headers['X-Request-Id'], 200))
 
 
 class Many(Folder):
@@ -270,29 +300,64 @@ class Many(Folder):
             self.assertEqual(text, whole)
             c.close()
 
-    def leave(self, s, how, stream):
-        """Asks for a long answer and leaves in one of several ways."""
-        body = json.dumps({'model': 'demo', 'prompt': 'Once upon a time', 'max_tokens': 450, 'stream': stream, 'logit_bias': {}}).encode()
+    LONG = {'prompt': 'Once upon a time', 'max_tokens': 8000, 'ignore_eos': True}
+
+    def endless(self, *options):
+        """A server of a model whose answers take seconds."""
+        return Server('--model', f'chat={chat_model(self.dir)}', '--ctx', '8192', *options)
+
+    def asks(self, s, **fields):
+        """A connection on which was asked."""
+        body = json.dumps({'model': s.model, 'prompt': 'Once upon a time', **fields}).encode()
         k = socket.create_connection(('127.0.0.1', s.port))
         k.sendall(b'POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n' % len(body) + body)
-        if stream:
-            k.recv(200)
-        else:
-            time.sleep(0.15)
-        if how == 'reset':
-            k.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        return k
+
+    @contextlib.contextmanager
+    def leaving(self, k, how):
+        """Leaves in one of several ways. Who closes one half stays for the answer."""
         if how == 'half-close':
             k.shutdown(socket.SHUT_WR)
-            time.sleep(0.3)
+        else:
+            if how == 'reset':
+                k.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+            k.close()
+        yield
         k.close()
 
+    def is_cancelled(self, s, k, how, others=0):
+        before = s.metric('spark_requests_total', model=s.model, finish='cancelled')
+        with self.leaving(k, how):
+            s.wait_metric(before + 1, 'spark_requests_total', model=s.model, finish='cancelled')
+            s.wait_metric(0, 'spark_requests_waiting', model=s.model)
+            s.wait_metric(others, 'spark_requests_running', model=s.model)
+            if not others:
+                s.wait_metric(0, 'spark_kv_pages', model=s.model, state='used')
+
     def test_who_leaves_frees_the_place_at_once(self):
-        with Server() as s:
+        with self.endless() as s:
             for how in ('close', 'reset', 'half-close'):
                 for stream in (True, False):
-                    self.leave(s, how, stream)
-                    s.wait_metric(0, 'spark_requests_running', model='demo', seconds=5)
-                    s.wait_metric(0, 'spark_kv_pages', model='demo', state='used', seconds=5)
+                    k = self.asks(s, **self.LONG, stream=stream)
+                    s.wait_metric(1, 'spark_requests_running', model=s.model)
+                    self.is_cancelled(s, k, how)
+            self.assertEqual(s.metric('spark_requests_total', model=s.model, finish='length'), 0) # none came to its end
+
+    def test_who_leaves_while_it_waits_or_its_prompt_is_read_is_gone_too(self):
+        with self.endless('--parallel', '1') as s:
+            for how in ('close', 'reset', 'half-close'):
+                first = self.asks(s, **self.LONG, stream=True)
+                s.wait_metric(1, 'spark_requests_running', model=s.model)
+                for stream in (True, False):
+                    k = self.asks(s, **self.LONG, stream=stream)
+                    s.wait_metric(1, 'spark_requests_waiting', model=s.model)
+                    self.is_cancelled(s, k, how, others=1)
+                self.is_cancelled(s, first, how)
+                prompts = [[1 + (i * p) % 200 for i in range(8000)] for p in (1, 3, 7, 9)] # its life is the reading of them
+                k = self.asks(s, prompt=prompts, max_tokens=1, stream=how == 'close')
+                s.wait_metric(1, 'spark_requests_running', model=s.model)
+                self.is_cancelled(s, k, how)
+            self.assertEqual(s.metric('spark_requests_total', model=s.model, finish='length'), 0)
 
     def test_a_request_ends_with_the_time_its_client_gave_it(self):
         with Server('--parallel', '1') as s:
@@ -352,7 +417,8 @@ class Many(Folder):
             s.complete()
             before = s.descriptors()
             for i in range(30):
-                self.leave(s, ('close', 'reset', 'half-close')[i % 3], i % 2 == 0) if i % 5 == 0 else s.complete(max_tokens=2)
+                with self.leaving(self.asks(s, max_tokens=450, stream=i % 2 == 0), ('close', 'reset', 'half-close')[i % 3]) if i % 5 == 0 else contextlib.nullcontext():
+                    s.complete(max_tokens=2)
             s.wait_metric(0, 'spark_requests_running', model='demo')
             end = time.monotonic() + 5
             while s.descriptors() != before and time.monotonic() < end:
@@ -374,7 +440,11 @@ class Budget(Folder):
             self.assertEqual(set(s.cells()), {'front', 'engine a', 'engine b'})
             self.assertEqual(s.complete(model='c'), first) # a was used longest ago
             self.assertEqual(set(s.cells()), {'front', 'engine b', 'engine c'})
-            self.assertEqual(s.complete(model='a'), first)
+            time.sleep(1.1) # the front tells of use once a second
+            self.assertEqual(s.complete(model='b'), first)
+            time.sleep(1.1)
+            self.assertEqual(s.complete(model='a'), first) # b was loaded first, but c used longest ago
+            self.assertEqual(set(s.cells()), {'front', 'engine a', 'engine b'})
 
     def test_an_idle_model_goes_after_its_time(self):
         with Server('--model', 'a=', '--load', 'use', '--keep-alive', '300ms') as s:

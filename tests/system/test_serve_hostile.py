@@ -1,9 +1,9 @@
 """spark serve among clients that mean it no good: others must not notice, and nothing may be left behind."""
-import json, os, pathlib, random, signal, socket, struct, threading, time, unittest
+import json, os, pathlib, random, resource, signal, socket, struct, threading, time, unittest
 
 from gguf_edit import add_strings
-from serving import Server, in_parallel, new_key
-from support import DATA, Folder, needs_data
+from serving import Server, in_parallel, new_key, resident
+from support import DATA, Folder, needs_data, spark_json
 
 STORIES = DATA / 'llm/stories260K/stories260K.q8_0.gguf'
 
@@ -156,16 +156,43 @@ class Hostile(Folder):
             for choices in texts: # a seed gives the same to everybody
                 self.assertEqual(choices, texts[0])
 
-    def test_a_thousand_connections_that_do_nothing(self):
-        with Server() as s:
-            before = s.complete(max_tokens=12)
-            many = [dial(s) for _ in range(1000)]
+    def test_ten_thousand_connections_that_do_nothing(self):
+        n = min(10000, self.room_for_descriptors() - 200)
+        with Server('--max-connections', n + 100) as s:
+            front = s.cells()['front'][0]
+            planned = spark_json('plan', '--json', '--max-connections', n + 100)['front']['planned']
+            before, descriptors = s.complete(max_tokens=12), s.descriptors()
+            many = [dial(s) for _ in range(n)]
             for k in many[::2]:
                 k.sendall(b'GET /health HT')
             self.assertEqual(s.complete(max_tokens=12), before)
-            answers = in_parallel(16, lambda i: s.get('/health/live')[0])
-            self.assertEqual(answers, [200] * 16)
+            self.assertEqual(in_parallel(16, lambda i: s.get('/health/live')[0]), [200] * 16)
+            self.assertGreaterEqual(s.metric('spark_connections'), n)
+            self.assertLessEqual(resident(front) + resident(s.process.pid), planned)
             for k in many:
+                k.close()
+            self.settles(s, descriptors)
+            self.assertEqual(s.cells()['front'], [front])
+
+    def room_for_descriptors(self):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        return hard
+
+    def test_a_burst_that_nobody_accepts_yet_waits_and_is_answered(self):
+        n = min(3000, int(pathlib.Path('/proc/sys/net/core/somaxconn').read_text()) - 100, self.room_for_descriptors() - 200)
+        with Server() as s:
+            front = s.cells()['front'][0]
+            os.kill(front, signal.SIGSTOP)
+            many = []
+            for _ in range(n): # each is let in by the backlog, or waits a second at least
+                many.append(dial(s, 0.9))
+                many[-1].sendall(b'GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
+            os.kill(front, signal.SIGCONT)
+            for k in many:
+                k.settimeout(20)
+                self.assertTrue(k.recv(4096).startswith(b'HTTP/1.1 200 '))
                 k.close()
 
     def test_kills_at_random_moments(self):

@@ -1,8 +1,12 @@
 """Started as an operator starts it: by systemd's sockets and messages, from a file, by variables, behind TLS and proxies."""
-import contextlib, http.client, json, os, pathlib, re, shutil, signal, socket, ssl, struct, subprocess, time, unittest
+import contextlib, http.client, json, os, pathlib, re, shutil, signal, socket, ssl, struct, subprocess, sys, time, unittest
 
 from serving import Server, UnixConnection, free_port, new_key
-from support import CLEAN, ROOT, SPARK, Folder, spark
+from support import AS_USER, CLEAN, ROOT, SPARK, Folder, can, spark, wait_until
+
+# A network with nothing in it but loopback, which must be brought up.
+ALONE = ['unshare', '--net', sys.executable, '-c', 'import fcntl, os, socket, struct, sys; '
+         'fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh14x", b"lo", 0x41)); os.execvp(sys.argv[1], sys.argv[1:])']
 
 
 class Manager:
@@ -257,6 +261,28 @@ class Settings(Folder):
             code, _, err = spark('serve', '--listen', 'tcp:127.0.0.1:0', *args, timeout=20)
             self.assertEqual(code, 1, err)
             self.assertIn(why, err)
+
+    @unittest.skipUnless(os.geteuid() == 0 and can(*ALONE), 'needs root for a network of its own')
+    def test_without_an_address_it_listens_on_its_own_socket_and_loopback_and_prints_a_key_once(self):
+        runtime = self.dir / 'run'
+        runtime.mkdir()
+        os.chown(runtime, 12345, 12345)
+        with open(self.dir / 'log', 'w+b') as log:
+            p = subprocess.Popen([*ALONE, *AS_USER, self.binary(), 'serve'], stderr=log, stdin=subprocess.DEVNULL, env={**CLEAN, 'XDG_RUNTIME_DIR': str(runtime)})
+            try:
+                path, text = runtime / 'spark.sock', lambda: (self.dir / 'log').read_text()
+                wait_until(lambda: path.exists() and get(UnixConnection(str(path), 10), '/health/ready')[0] == 200, why=text)
+                self.assertEqual((path.stat().st_mode & 0o777, path.stat().st_uid), (0o600, 12345))
+                self.assertEqual(get(UnixConnection(str(path), 10), '/v1/models')[0], 200)
+                listen = re.findall(r'(?m)^ *\d+: ([0-9A-F]+:[0-9A-F]+) \S+ 0A', pathlib.Path(f'/proc/{p.pid}/net/tcp').read_text())
+                self.assertEqual(listen, ['0100007F:1F90']) # 127.0.0.1:8080 and nothing else
+                self.assertRegex(text(), r'(?m)try: curl .*http://127\.0\.0\.1:8080/')
+                self.assertEqual(len(set(re.findall(r'sk-spark-[\w-]+', text()))), 1)
+                p.terminate()
+                self.assertEqual(p.wait(20), 0)
+            finally:
+                p.kill()
+                p.wait()
 
     def test_several_listeners_of_all_kinds(self):
         path, ports = str(self.dir / 's'), [free_port(), free_port()]
