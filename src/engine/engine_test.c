@@ -44,7 +44,7 @@ static void test_a_lower_context_ends_a_request_sooner(void **state)
 
 enum { LOAD = 24, LOAD_SETS = SANITIZED ? 1 : 3, LOAD_TRIALS = SANITIZED ? 5 : 8 /* sanitizers are slow */ };
 
-static void load_make(wish *all)
+static void load_make(wish *all, spark_kv_type type)
 {
     for (uint32_t i = 0; i < LOAD; i++) {
         wish *w = &all[i];
@@ -67,14 +67,15 @@ static void load_make(wish *all)
         s->dry_last_n = 64;
         w->bias[1] = (spark_logit_bias){random_below(TAME), 2.5f};
         w->r.generate.n_logit_bias = 1 + random_below(2);
-        wish_expect(w, SPARK_KV_F16);
+        wish_expect(w, type);
     }
 }
 
 /* Requests come at random moments, are held and let go, and share an engine of random shape. */
-static void load_run(wish *all, uint64_t *n_preempted, uint64_t *n_cached)
+static void load_run(wish *all, spark_kv_type type, uint64_t *n_preempted, uint64_t *n_cached)
 {
     spark_engine_options o = plain_options();
+    o.kv_type = type;
     o.n_running = 1 + random_below(16);
     o.n_batch = o.n_running + random_below(random_below(2) ? 8 : 200);
     o.n_pages = random_below(3) ? 4 + random_below(8) : 0;
@@ -107,15 +108,17 @@ static void test_tokens_are_the_same_under_any_load_cache_chunk_thread_and_preem
 {
     (void)state;
     static wish all[LOAD];
-    uint64_t n_preempted = 0, n_cached = 0;
+    static const spark_kv_type types[] = {SPARK_KV_F16, SPARK_KV_Q8_0, SPARK_KV_F32};
     for (uint32_t set = 0; set < LOAD_SETS; set++) {
-        random_state = 77 + set;
-        load_make(all);
-        for (uint32_t trial = 0; trial < LOAD_TRIALS; trial++) load_run(all, &n_preempted, &n_cached);
+        uint64_t n_preempted = 0, n_cached = 0;
+        const spark_kv_type type = types[set % SPARK_COUNT(types)];
+        random_state = 77 + 11 * set;
+        load_make(all, type);
+        for (uint32_t trial = 0; trial < LOAD_TRIALS; trial++) load_run(all, type, &n_preempted, &n_cached);
+        print_message("%u preempted, %u tokens from the cache\n", (unsigned)n_preempted, (unsigned)n_cached);
+        assert_true(n_preempted > 0); /* or nothing was shown */
+        assert_true(n_cached > 0);
     }
-    print_message("%u preempted, %u tokens from the cache\n", (unsigned)n_preempted, (unsigned)n_cached);
-    assert_true(n_preempted > 0); /* or nothing was shown */
-    assert_true(n_cached > 0);
 }
 
 static void test_a_preempted_request_repeats_no_event_and_goes_on_with_the_same_tokens(void **state)

@@ -1,9 +1,11 @@
-/* wire_fuzz.c - a link whose other end sends any bytes: spark_wire_feed, spark_wire_next, and the payloads behind it. The first byte
- * picks the end, the second how the bytes are cut; a second end gets them in one piece and must see the same frames. */
+/* wire_fuzz.c - a link whose other end sends any bytes: spark_wire_feed, spark_wire_next, and the payloads behind it, the
+ * description of a model among them (cell_card_parse). The first byte picks the end, the second how the bytes are cut; a second end gets
+ * them in one piece and must see the same frames. */
 #include <stdlib.h>
 
 #include "serve/cell_config.h"
 #include "serve/cell_plan.h"
+#include "serve/front_internal.h"
 #include "serve/messages.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -37,6 +39,19 @@ static spark_wire *fuzz_end(spark_wire_side side, bool ready)
     return w;
 }
 
+/* What an engine says of its model, as the front reads it. */
+static uint64_t fuzz_card(spark_bytes ready)
+{
+    api_card card = {.name = "m"};
+    spark_arena *a = NULL;
+    spark_err err;
+    uint64_t sum = 0;
+    if (!spark_ok(spark_arena_create(&a, 1 << 20, &err))) abort();
+    if (spark_ok(cell_card_parse(&card, ready, a, &err))) sum = strlen(card.arch) + card.n_ctx;
+    spark_arena_destroy(&a);
+    return sum;
+}
+
 /* A frame that was let through keeps what the table says. */
 static uint64_t fuzz_payload(const spark_wire_frame *f)
 {
@@ -58,6 +73,7 @@ static uint64_t fuzz_payload(const spark_wire_frame *f)
         sum += finished.n_tokens;
     if (f->type == SPARK_WIRE_FAILED && spark_ok(spark_get_failed(&failed, f->payload, &err))) sum += failed.err.code;
     if (f->type == SPARK_WIRE_STATS && spark_ok(spark_get_stats(&stats, f->payload, &err))) sum += stats.n_pages;
+    if (f->type == SPARK_WIRE_READY) sum += fuzz_card(f->payload);
     return sum;
 }
 
