@@ -94,8 +94,14 @@ typedef struct api_match {
 /* HEAD finds what GET finds. Path as http_request_path gives it. */
 api_match api_route_find(const char *method, spark_bytes path);
 
-/* The answer of Ollama's server at "/", which its clients and many tools look for; without --page it is ours. */
+/* The answer of Ollama's server at "/", which its clients and many tools look for; without --page it is ours. Who accepts HTML, a person
+ * with a browser, is told more below that line. */
 #define API_ROOT_TEXT "Ollama is running"
+#define API_ROOT_MORE                                                                                                  \
+    "\n\nThis is SPARK; the line above is for programs that look for it. There is no page here: it is off unless the " \
+    "server is started with --page (in its file: page = yes).\n"                                                       \
+    "Clients of OpenAI take this address with /v1 as their base URL, those of Ollama without. docs/API.md lists all "  \
+    "routes, GET /health tells whether the models are ready.\n"
 
 /* ---- Errors ---- */
 

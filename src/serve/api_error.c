@@ -53,15 +53,26 @@ void api_error_set(api_error *e, int status, const char *code, const char *param
     error_copy(e->message, sizeof e->message, text);
 }
 
+/* What there is instead, for whom a base URL was typed into a browser, or a path from memory. */
+static const char *const error_routes[API_N_DIALECTS] = {
+    [API_PLAIN] = "",
+    [API_OPENAI] =
+        "clients of OpenAI ask POST /v1/chat/completions, POST /v1/completions, GET /v1/models (their base URL "
+        "ends in /v1)",
+    [API_OLLAMA] =
+        "clients of Ollama ask POST /api/chat, POST /api/generate, GET /api/tags (their base URL has no path)",
+    [API_LLAMA] = "OpenAI's routes begin with /v1, Ollama's with /api; llama-server's are POST /completion and others; "
+                  "GET /health needs no key, and a page stands at / where the server runs with --page"};
+
 void api_error_match(api_error *e, const api_match *m, const char *method, spark_bytes path)
 {
-    const int n = (int)(path.len < 200 ? path.len : 200);
+    const int n = (int)(path.len < 80 ? path.len : 80); /* the advice behind it needs the room */
     if (m->status == 405)
         api_error_set(e, 405, "method_not_allowed", NULL, "%.16s is not allowed for %.*s; allowed: %s", method, n,
                       (const char *)path.ptr, m->allow);
     else
-        api_error_set(e, 404, "not_found", NULL, "there is no %.16s %.*s; docs/API.md lists the routes", method, n,
-                      (const char *)path.ptr);
+        api_error_set(e, 404, "not_found", NULL, "there is no %.16s %.*s: %s; docs/API.md lists all routes", method, n,
+                      (const char *)path.ptr, error_routes[m->dialect]);
 }
 
 void api_route_refusal(api_error *e, const api_route *r)

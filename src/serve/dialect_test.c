@@ -36,6 +36,36 @@ static void test_routes_tell_what_a_path_allows(void **s)
     assert_int_equal(api_route_find("HEAD", spark_bytes_of(CHAT)).status, 405);
 }
 
+static void test_what_is_not_there_names_the_routes_that_may_have_been_meant(void **s)
+{
+    (void)s;
+    static const struct {
+        const char *path;
+        api_dialect dialect;
+        const char *names;
+    } rows[] = {{"/v1", API_OPENAI, "/v1/chat/completions"},
+                {"/v1/", API_OPENAI, "/v1/chat/completions"},
+                {"/v1/v1/models", API_OPENAI, "GET /v1/models"},
+                {"/api", API_OLLAMA, "/api/chat"},
+                {"/api/v1/chat", API_OLLAMA, "/api/chat"},
+                {"/v10", API_LLAMA, "--page"},
+                {"/index.html", API_LLAMA, "--page"}};
+    for (size_t i = 0; i < SPARK_COUNT(rows); i++) {
+        char path[1024];
+        for (int length = 0; length < 2; length++) { /* a path without end takes no room from the advice */
+            snprintf(path, sizeof path, "%s%0*d", rows[i].path, length ? 900 : 0, 0);
+            path[length ? 900 : strlen(rows[i].path)] = 0;
+            const api_match m = api_route_find("GET", spark_bytes_of(path));
+            api_error e;
+            api_error_match(&e, &m, "GET", spark_bytes_of(path));
+            assert_int_equal(e.status, 404);
+            if (!length) assert_int_equal(m.dialect, rows[i].dialect);
+            if (!length) assert_non_null(strstr(e.message, rows[i].names));
+            assert_non_null(strstr(e.message, "docs/API.md lists all routes"));
+        }
+    }
+}
+
 static void test_routes_without_key_are_health_and_root_only(void **s)
 {
     (void)s;
@@ -653,6 +683,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_routes_find_each_row_and_nothing_else),
         cmocka_unit_test(test_routes_tell_what_a_path_allows),
+        cmocka_unit_test(test_what_is_not_there_names_the_routes_that_may_have_been_meant),
         cmocka_unit_test(test_routes_without_key_are_health_and_root_only),
         cmocka_unit_test(test_errors_have_the_form_of_each_dialect),
         cmocka_unit_test(test_engine_errors_map_to_statuses),

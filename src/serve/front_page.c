@@ -67,7 +67,12 @@ spark_status front_page_start(const front *f, spark_err *err)
 void front_page(front *f, http_exchange *x)
 {
     if (!f->config->page) {
-        front_reply(f, x, 200, "text/plain; charset=utf-8", SPARK_BYTES_LITERAL(API_ROOT_TEXT), NULL, 0);
+        static const char html[] = "text/html";
+        const spark_bytes accept = http_request_header(x, "accept");
+        const bool person = accept.ptr && memmem(accept.ptr, accept.len, html, sizeof html - 1);
+        front_reply(f, x, 200, "text/plain; charset=utf-8",
+                    person ? SPARK_BYTES_LITERAL(API_ROOT_TEXT API_ROOT_MORE) : SPARK_BYTES_LITERAL(API_ROOT_TEXT),
+                    NULL, 0);
         return;
     }
     const bool open_door = ((const front_door *)http_request_listener(x)->tag)->bits & CONTROL_LISTEN_OPEN;

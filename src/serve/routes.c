@@ -44,7 +44,8 @@ bool api_timeout_parse(spark_bytes header, uint32_t *ms, api_error *e)
 }
 
 const api_route api_routes[] = {
-    {"GET", "/", API_OPEN, API_ROOT, API_PLAIN, "the page with `--page`, else the text " API_ROOT_TEXT},
+    {"GET", "/", API_OPEN, API_ROOT, API_PLAIN,
+     "the page with `--page`, else the text " API_ROOT_TEXT ", and below it, for who accepts HTML, what to do"},
     {"GET", "/health", API_OPEN, API_HEALTH, API_LLAMA, "200 when every model is ready, else 503"},
     {"GET", "/v1/health", API_OPEN, API_HEALTH, API_LLAMA, "the same"},
     {"GET", "/health/live", API_OPEN, API_LIVE, API_LLAMA, "200 while the process answers"},
@@ -119,8 +120,8 @@ static bool route_begins(spark_bytes path, const char *with)
 /* Whose words a path that is not in the table is answered in. */
 static api_dialect route_dialect(spark_bytes path)
 {
-    if (route_begins(path, "/v1/")) return API_OPENAI;
-    if (route_begins(path, "/api/")) return API_OLLAMA;
+    if (route_begins(path, "/v1/") || spark_bytes_is(path, "/v1")) return API_OPENAI;
+    if (route_begins(path, "/api/") || spark_bytes_is(path, "/api")) return API_OLLAMA;
     return API_LLAMA;
 }
 

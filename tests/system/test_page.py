@@ -94,6 +94,11 @@ class Root(unittest.TestCase):
         with Server() as s:
             status, headers, body = s.ask('GET', '/')
             self.assertEqual((status, headers['Content-Type'], body), (200, 'text/plain; charset=utf-8', b'Ollama is running'))
+            for accept in 'text/html,application/xhtml+xml,*/*;q=0.8', 'text/html': # a browser: that line first, and what to do
+                status, headers, body = s.ask('GET', '/', headers={'Accept': accept})
+                self.assertEqual((status, headers['Content-Type'], body.split(b'\n')[0]), (200, 'text/plain; charset=utf-8', b'Ollama is running'))
+                self.assertIn(b'--page', body)
+            self.assertEqual(s.ask('GET', '/', headers={'Accept': '*/*'})[2], b'Ollama is running')
 
     def test_is_the_page_with_a_policy_that_allows_nothing_else(self):
         with Server('--page') as s:

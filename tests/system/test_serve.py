@@ -259,6 +259,11 @@ class Doors(Folder):
             self.assertEqual(s.get('/nonesuch')[0], 401)
             s.key = [w for w in s.log().split() if w.startswith('sk-spark-')][0].strip("'")
             self.assertEqual(s.get('/nonesuch')[0], 404)
+            for path in '/v1', '/v1/', '/v1/v1/models': # a client's base URL, opened or doubled
+                status, headers, body = s.ask('GET', path, headers={'Accept': 'text/html'})
+                error = json.loads(body)['error']
+                self.assertEqual((status, headers['Content-Type'], error['code']), (404, 'application/json', 'not_found'))
+                self.assertIn('POST /v1/chat/completions', error['message'])
             status, headers, _ = s.ask('GET', '/v1/completions')
             self.assertEqual((status, headers['Allow']), (405, 'POST'))
 
