@@ -374,10 +374,10 @@ static void warden_look_for_files(const warden *w)
     }
 }
 
-/* The memory sum of all, before anything is served. */
-static void warden_log_plan(const warden *w)
+void warden_log_plan(const warden *w)
 {
-    uint64_t engines = 0;
+    uint64_t engines = 0, on_use = 0;
+    for (uint32_t k = 0; k < w->config->n_models; k++) on_use += w->config->models[k].load != WARDEN_LOAD_AT_START;
     for (uint32_t i = 0; i < WARDEN_INSTANCES; i++)
         if (w->instances[i].state != INSTANCE_FREE) engines += w->instances[i].planned;
     spark_log_begin(w->log, SPARK_LOG_INFO, "memory_plan");
@@ -385,6 +385,8 @@ static void warden_log_plan(const warden *w)
     spark_log_u64(w->log, "engines_bytes", engines);
     spark_log_u64(w->log, "front_bytes", w->front_memory.planned);
     if (w->config->memory) spark_log_u64(w->log, "budget_bytes", w->config->memory);
+    if (on_use) spark_log_u64(w->log, "models_on_use", on_use);
+    if (on_use && w->config->memory) spark_log_u64(w->log, "planned_at_most_bytes", w->config->memory);
     spark_log_end(w->log);
 }
 

@@ -359,6 +359,7 @@ static void engine_is_ready(warden *w, warden_instance *i, const uint8_t *payloa
     i->state = INSTANCE_READY;
     i->greeted = true;
     engine_log_ready(w, i, &memory);
+    if (w->announced) warden_log_plan(w);
     if (m->other == i) { /* the front goes over to it, says so, and then the old one drains */
         warden_instance *old = m->current;
         m->current = i;

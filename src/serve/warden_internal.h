@@ -100,6 +100,10 @@ void warden_engine_released(warden *w, uint32_t model, uint64_t engine);
 void warden_tell_model(warden *w, uint32_t model, const char *why);
 void warden_tell_restarts(warden *w, uint32_t model); /* or CONTROL_THE_FRONT */
 
+/* The memory sum of all that is loaded: before anything is served, and whenever that changes by another model or a new file. What models
+ * that are loaded on use will take is not known before (their files are not read): all together at most the budget, if there is one. */
+void warden_log_plan(const warden *w);
+
 /* warden_watch.c: once every WARDEN_TICK_MS asks the cells whether they are there, ends those that are not, and looks what they have. */
 void warden_tick(warden *w);
 /* Milliseconds from now on the clock, backing off. */

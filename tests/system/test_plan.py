@@ -126,6 +126,19 @@ class Budget(Folder):
             everything = sum(resident(p[0]) for p in s.cells().values()) + resident(s.process.pid)
             self.assertLessEqual(everything, 240 * MIB)
 
+    def test_the_log_tells_the_sum_at_start_its_bound_and_each_sum_that_comes(self):
+        options = ['--model', 'a=', '--model', 'b=', '--model-set', 'b.load=use']
+        for budget in [], ['--memory', '400M']:
+            with Server(*options, *budget) as s:
+                sums = lambda: [json.loads(line) for line in s.log().splitlines() if '"memory_plan"' in line]
+                plan = spark_json('plan', *options, *budget, '--json')
+                self.assertEqual([(m['planned_bytes'], m['models_on_use'], m.get('planned_at_most_bytes')) for m in sums()],
+                                 [(plan['planned'], 1, 400 * MIB if budget else None)])
+                s.complete(model='b')
+                self.assertEqual([m['planned_bytes'] for m in sums()][1:], [plan['planned_at_most']])
+        with Server('--memory', '400M') as s:
+            self.assertNotRegex(s.log(), 'planned_at_most|models_on_use')
+
     def test_a_model_that_does_not_fit_beside_the_first_is_told_at_start(self):
         p = subprocess.run([SPARK, 'serve', '--model', 'a=', '--model', 'b=', '--memory', '150M', '--no-auth', '--listen', 'tcp:127.0.0.1:0'],
                            capture_output=True, timeout=30)
