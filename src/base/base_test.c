@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -294,6 +295,34 @@ static void test_share_covers_every_item_once(void **state)
         }
 }
 
+static size_t resident(const spark_pages *p)
+{
+    const size_t small = (size_t)sysconf(_SC_PAGESIZE), n = spark_div_up(p->len, small);
+    unsigned char in[1024];
+    size_t count = 0;
+    assert_true(n <= sizeof in);
+    assert_int_equal(mincore(p->ptr, p->len, in), 0);
+    for (size_t i = 0; i < n; i++) count += in[i] & 1;
+    return count * small;
+}
+
+static void test_pages_that_are_touched_are_resident_and_keep_what_they_hold(void **state)
+{
+    (void)state;
+    spark_pages p = {0};
+    assert_ok(spark_pages_alloc(&p, (1 << 20) + 1, "a test", NULL)); /* small ones */
+    uint8_t *b = p.ptr;
+    b[70000] = 7;
+    spark_pages_touch(&p, 0, 1 << 19);
+    assert_in_range(resident(&p), 1 << 19, (1 << 19) + (1 << 16));
+    assert_int_equal(b[70000], 7);
+    spark_pages_touch(&p, 1 << 19, SIZE_MAX);
+    spark_pages_touch(&p, SIZE_MAX, 1);
+    assert_true(resident(&p) > 1 << 20);
+    assert_int_equal(b[70000] + b[0] + b[1 << 20], 7);
+    spark_pages_free(&p);
+}
+
 static void test_pages_are_zeroed_and_aligned(void **state)
 {
     (void)state;
@@ -326,6 +355,7 @@ int main(void)
         cmocka_unit_test(test_pool_threads_that_share_a_cpu_do_not_spin_against_each_other),
         cmocka_unit_test(test_share_covers_every_item_once),
         cmocka_unit_test(test_pages_are_zeroed_and_aligned),
+        cmocka_unit_test(test_pages_that_are_touched_are_resident_and_keep_what_they_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,10 @@ typedef struct spark_pages {
 
 /* Zeroed, not yet resident. `what` names it in the error. */
 SPARK_MUST_CHECK spark_status spark_pages_alloc(spark_pages *out, size_t len, const char *what, spark_err *err);
+/* Makes bytes [from, from + n) resident, as far as there are so many, by writing what is there: nobody else may write
+ * meanwhile. Where it is not called, the first use of each page waits for the system to clear it: milliseconds for a huge one
+ * that the machine's host has to find first. */
+void spark_pages_touch(const spark_pages *p, size_t from, size_t n);
 void spark_pages_free(spark_pages *p); /* sets *p to zero; freeing a zeroed one is fine */
 
 #endif

@@ -567,6 +567,20 @@ bool spark_engine_step(spark_engine *e)
     return n > 0 || e->n_events > 0;
 }
 
+bool spark_engine_settle(spark_engine *e)
+{
+    const spark_pages *memory[] = {spark_exec_memory(e->exec), &e->memory, spark_kv_memory(e->kv)};
+    if (e->n_settled == SPARK_COUNT(memory)) return false;
+    const spark_pages *p = memory[e->n_settled];
+    spark_pages_touch(p, e->settled, ENGINE_SETTLE);
+    e->settled += ENGINE_SETTLE;
+    if (e->settled >= p->len) {
+        e->settled = 0;
+        e->n_settled++;
+    }
+    return true;
+}
+
 bool spark_engine_event(spark_engine *e, spark_event *out)
 {
     if (e->n_taken == e->n_events) {

@@ -116,6 +116,9 @@ typedef struct spark_event {
 /* One pass over the rows that are due: decoding requests first, then prompts, in fair order; draws tokens; makes events.
  * false: there is nothing to do until the next submit, release or (see next_ns) deadline. */
 bool spark_engine_step(spark_engine *e);
+/* For a moment without work: makes a little more of the memory resident (2 MiB; up to some milliseconds), so that later steps
+ * need not wait for it. false: all of it is. */
+bool spark_engine_settle(spark_engine *e);
 /* The next event; false: none is left. Events must be taken before the next step, submit or cancel. */
 bool spark_engine_event(spark_engine *e, spark_event *out);
 /* When step must be called though nothing comes in (a deadline of one that is held or waits); 0 = never. */

@@ -30,6 +30,7 @@ enum {
                    sizeof(uint32_t), /* bytes; so block i of a waiting prompt is what page i will hold */
     ENGINE_DESKS = 2,                /* for every seat, unless told */
     ENGINE_DESK_EVENTS = 4,          /* of one request in one step: STARTED, two PIECEs, the end */
+    ENGINE_SETTLE = 2 << 20,         /* bytes: a huge page */
     ENGINE_MAX_SAMPLERS = 8          /* threads that draw; more would wait for each other's memory */
 };
 
@@ -164,6 +165,9 @@ struct spark_engine {
     uint32_t *draws; /* [n_running] those with logits */
     uint32_t n_draws;
     spark_ticket ticket;
+    /* memory that spark_engine_settle made resident: so many of its regions, and bytes of the next */
+    uint32_t n_settled;
+    size_t settled;
     /* what happened */
     spark_event *events;
     uint32_t n_events, n_taken;

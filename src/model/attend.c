@@ -101,6 +101,7 @@ static void attend_tile_run(const net_thread *t, uint32_t layer, uint32_t head, 
     const uint32_t step = attend_tile(t->e), begin = tile * step, n = s->n - begin < step ? s->n - begin : step;
     uint32_t from = 0, to = 0;
     spark_attn_args a = attend_args(t);
+    spark__pass_pulse(t);
     attend_rows(t, &a, layer, head, set, s->seq, s->begin + begin, n, &from, &to);
     t->e->kern.attn(&a);
 }

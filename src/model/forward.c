@@ -119,6 +119,7 @@ void spark__pass_products(const net_thread *t, const net_item *items, uint32_t n
                    to = t->index + 1 == t->count ? total : total / t->count * (t->index + 1);
     for (uint32_t k = 0; k < n; k++) {
         const net_item *i = &items[k];
+        spark__pass_pulse(t);
         const uint64_t panel = forward_cost(i), n_panels = spark_n_panels(i->w->m.n_rows), end = panel * n_panels;
         /* the share of this item in units of cost, then the panels whose first byte lies in it */
         const uint64_t x = from > at ? from - at : 0, y = to > at ? to - at : 0;
@@ -269,7 +270,6 @@ static void forward_layers(net_thread *t)
     spark__pass_rows(t, set);
     for (uint32_t i = 0; i < n->info.n_layers; i++) {
         const net_layer *l = &n->layers[i];
-        if (t->index == 0 && e->pulse) e->pulse(e->pulse_ctx);
         forward_prepare(t, set, i > 0, i > 0 ? &n->layers[i - 1].ffn_post_norm : NULL, &l->attn_norm, l->qkv_forms);
         forward_qkv(t, l, set);
         if (i + 1 == n->info.n_layers) set = &e->wanted;
@@ -410,6 +410,8 @@ spark_status spark_exec_create(spark_exec **out, const spark_net *n, const spark
     *out = e;
     return SPARK_SUCCESS;
 }
+
+const spark_pages *spark_exec_memory(const spark_exec *e) { return &e->memory; }
 
 void spark_exec_pulse(spark_exec *e, void (*pulse)(void *ctx), void *ctx)
 {

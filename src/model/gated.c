@@ -47,6 +47,7 @@ static void gated_join(const net_thread *t, const net_item *i, const gated_work 
     const size_t stride = (size_t)(k->last - k->first) * SPARK_PANEL_ROWS;
     const uint32_t n = spark__pass_panel_rows(i->w, k->first, k->last), col = k->first * SPARK_PANEL_ROWS;
     float *gate = t->joined, *up = t->joined + t->e->at.joined;
+    spark__pass_pulse(t);
     gated_product(t, i->w, i->part, i->acts, i->act_stride, i->bias, k, gate, stride);
     gated_product(t, i->up, i->part, i->up_acts, i->up_stride, i->up_bias, k, up, stride);
     for (uint32_t r = k->row; r < k->row + k->n; r++, gate += stride, up += stride) {

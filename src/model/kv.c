@@ -78,6 +78,8 @@ void spark_kv_destroy(spark_kv **kv)
     *kv = NULL;
 }
 
+const spark_pages *spark_kv_memory(const spark_kv *kv) { return &kv->memory; }
+
 uint32_t spark_kv_length(const spark_kv *kv, uint32_t seq)
 {
     assert(seq < kv->n_seqs);

@@ -9,6 +9,7 @@
 #define SPARK_MODEL_MODEL_H
 
 #include "base/arena.h"
+#include "base/pages.h"
 #include "base/pool.h"
 #include "format/gguf.h"
 #include "kern/kern.h"
@@ -73,6 +74,7 @@ void spark_net_unload(spark_net *m); /* frees the packed weights; the arena owns
 SPARK_MUST_CHECK spark_status spark_kv_create(spark_kv **out, const spark_net *m, const spark_shape *shape,
                                               spark_err *err);
 void spark_kv_destroy(spark_kv **kv);
+const spark_pages *spark_kv_memory(const spark_kv *kv);
 uint32_t spark_kv_length(const spark_kv *kv, uint32_t seq); /* positions stored */
 /* Forgets positions >= length of a sequence and frees the pages behind them. */
 void spark_kv_truncate(spark_kv *kv, uint32_t seq, uint32_t length);
@@ -105,7 +107,9 @@ typedef struct spark_row {
 SPARK_MUST_CHECK spark_status spark_exec_create(spark_exec **out, const spark_net *m, const spark_shape *shape,
                                                 spark_pool *pool, spark_isa isa, spark_err *err);
 void spark_exec_destroy(spark_exec **e);
-/* Called by the caller's thread at every layer of a pass, for whoever must see that a long one goes on. NULL = nobody. */
+const spark_pages *spark_exec_memory(const spark_exec *e);
+/* Called by the caller's thread before every product of a pass and more often in the longest, for whoever must see that a
+ * long one goes on. NULL = nobody. */
 void spark_exec_pulse(spark_exec *e, void (*pulse)(void *ctx), void *ctx);
 
 /* Appends rows[0..n) to their sequences (rows of one sequence in order; each takes the next position) and computes.

@@ -267,6 +267,11 @@ static inline float *spark__exec_f32(const spark_exec *e, size_t offset) { retur
 void spark__exec_bad(spark_exec *e, uint32_t batch_row);
 bool spark__all_below(const float *x, size_t n, float limit); /* |x[i]| < limit for all; false for a NaN */
 
+/* Before each piece of work that a slow machine needs long for: a product, a step of a pair, a tile of attention. */
+static inline void spark__pass_pulse(const net_thread *t)
+{
+    if (t->index == 0 && t->e->pulse) t->e->pulse(t->e->pulse_ctx);
+}
 /* Divides the rows of a set among the threads. */
 void spark__pass_rows(net_thread *t, const net_rowset *set);
 /* x[n] as row `row` of the activation forms in `mask`. A row that is not finite is reported and becomes zeros. */

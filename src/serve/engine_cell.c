@@ -360,7 +360,8 @@ static int cell_loop(engine_cell *c)
             p[i] = (struct pollfd){.fd = c->links[i].fd,
                                    .events = (short)((cell_has_room(c, &c->links[i]) ? POLLIN : 0) |
                                                      (spark_wire_pending(c->links[i].wire) ? POLLOUT : 0))};
-        if (poll(p, CELL_N_LINKS, drained ? 0 : cell_patience(c, busy)) == 0 && drained) return 0;
+        const bool settles = !busy && !drained && spark_engine_settle(c->engine);
+        if (poll(p, CELL_N_LINKS, drained || settles ? 0 : cell_patience(c, busy)) == 0 && drained) return 0;
         if (c->events_wait) cell_pass_events(c);
         if (!cell_serve_link(c, CELL_WARDEN, p[CELL_WARDEN].revents & (POLLIN | POLLHUP))) return 0;
         if (p[CELL_FRONT].fd >= 0 && !cell_serve_link(c, CELL_FRONT, p[CELL_FRONT].revents & (POLLIN | POLLHUP)))

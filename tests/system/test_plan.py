@@ -2,7 +2,7 @@
 import json, pathlib, re, socket, subprocess, time, unittest
 
 from serving import Server, in_parallel, resident
-from support import SPARK, SYNTHETIC, Folder, spark, spark_json
+from support import SPARK, SYNTHETIC, Folder, spark, spark_json, wait_until
 
 PARTS = ['weights', 'kv', 'compute', 'requests', 'text', 'vocabulary', 'links', 'program']
 MIB = 1 << 20
@@ -91,8 +91,10 @@ class Kept(Folder):
             for part in PARTS: # the start prints the same sum
                 self.assertEqual(ready[part + '_bytes'], plan[part], part)
             self.assertEqual(ready['planned_bytes'], plan['planned'])
-            fill(s, ctx, parallel)
             pid = s.cells()['engine ' + s.model][0]
+            rows = sum(plan[part] for part in ('weights', 'kv', 'compute', 'requests')) # resident before anybody asks for something
+            wait_until(lambda: resident(pid) >= 0.97 * rows, why=lambda: f'idle: {resident(pid) / MIB:.1f} MiB resident, {rows / MIB:.1f} are to be')
+            fill(s, ctx, parallel)
             got, peak = resident(pid), int(re.search(r'VmHWM:\s+(\d+)', pathlib.Path(f'/proc/{pid}/status').read_text())[1]) * 1024
             self.assertLessEqual(peak, plan['planned'], 'the plan is exceeded')
             self.assertGreaterEqual(got, 0.95 * plan['planned'], f'{got / MIB:.1f} MiB of {plan["planned"] / MIB:.1f} planned')
