@@ -345,8 +345,8 @@ static const field_place field_places[] = {
     {"Sampling, on all routes of OpenAI and llama-server that generate", "/completion", "{" ONCE "}", ""},
     {"A message, on every route that takes messages", CHAT, "{" HI "}", "messages.0"},
     {"A message, on every route that takes messages", "/api/chat", "{" HI "}", "messages.0"},
-    {"`/api/chat` and `/api/generate`", "/api/chat", "{" HI "}", ""},
-    {"`/api/chat` and `/api/generate`", "/api/generate", "{" ONCE "}", ""},
+    {"`/api/chat` and `/api/generate`", "/api/chat", "{" HI ", \"logprobs\": true}", ""},
+    {"`/api/chat` and `/api/generate`", "/api/generate", "{" ONCE ", \"logprobs\": true}", ""},
     {"`/api/chat`", "/api/chat", "{" HI "}", ""},
     {"`/api/generate`", "/api/generate", "{" ONCE "}", ""},
     {"Ollama's `options`", "/api/generate", "{" ONCE ", \"options\": {}}", "options"},
@@ -433,6 +433,183 @@ static void test_every_field_behaves_as_its_class(void **s)
                          fields_walk(api_ollama_tables, api_n_ollama_tables) +
                          fields_walk(api_llama_tables, api_n_llama_tables);
     assert_int_equal(found, SPARK_COUNT(field_places));
+}
+
+/* All of a call that an engine or a reply sees. */
+static json_t *call_seen(const api_call *c)
+{
+    json_t *all = json_pack("[s%, i, i, i, I, b, b, b, b, b, b, b, i]", c->model.len ? (const char *)c->model.ptr : "",
+                            c->model.len, (int)c->n_asks, (int)c->n_each, (int)c->load, (json_int_t)c->keep_alive_ms,
+                            c->stream, c->include_usage, c->include_obfuscation, c->logprobs, c->return_tokens,
+                            c->context, c->pieces, (int)c->n_top);
+    assert_non_null(all);
+    for (uint32_t i = 0; i < c->n_asks; i++) {
+        const size_t n = spark_ask_size(&c->asks[i]);
+        uint8_t *bytes = malloc(n);
+        assert_non_null(bytes);
+        spark_ask_encode(&c->asks[i], bytes);
+        for (size_t k = 0; k < n; k++) json_array_append_new(all, json_integer(bytes[k]));
+        free(bytes);
+    }
+    return all;
+}
+
+/* The same of a body with this field set so; NULL: it is refused. name NULL: the body as it is. */
+static json_t *field_seen(const field_place *p, const char *name, const char *value)
+{
+    json_t *body = json_loads(p->body, 0, NULL);
+    if (name) json_object_set_new(at_path(body, p->where), name, json_loads(value, JSON_DECODE_ANY, NULL));
+    char *text = json_dumps(body, 0);
+    world w = parse(p->path, text);
+    json_t *seen = w.ok ? call_seen(&w.call) : NULL;
+    world_end(&w);
+    free(text);
+    json_decref(body);
+    return seen;
+}
+
+/* Whether some value of it changes what is asked. */
+static bool field_matters(const field_place *p, const char *name)
+{
+    static const char *const values[] = {"true",
+                                         "false",
+                                         "3",
+                                         "0.5",
+                                         "1.5",
+                                         "\"other\"",
+                                         "\"system\"",
+                                         "\"5m\"",
+                                         "[\"x\"]",
+                                         "[2, 3]",
+                                         "{\"3\": 5}",
+                                         "{\"top_k\": 3}",
+                                         "{\"include_usage\": true}",
+                                         "[{\"role\": \"user\", \"content\": \"other\"}]"};
+    json_t *plain = field_seen(p, NULL, NULL);
+    bool matters = false;
+    assert_non_null(plain);
+    for (size_t i = 0; i < SPARK_COUNT(values) && !matters; i++) {
+        json_t *seen = field_seen(p, name, values[i]);
+        matters = seen && !json_equal(plain, seen);
+        json_decref(seen);
+    }
+    json_decref(plain);
+    return matters;
+}
+
+/* Of these only what is done anyway is taken. */
+static bool field_is_fixed(const char *name)
+{
+    static const char *const fixed[] = {
+        "modalities", "verbosity", "response_format", "best_of", "samplers", "dry_sequence_breakers", "verbose"};
+    for (size_t i = 0; i < SPARK_COUNT(fixed); i++)
+        if (strcmp(name, fixed[i]) == 0) return true;
+    return false;
+}
+
+static void fields_matter(const field_place *p, const api_fields *const *tables, size_t n)
+{
+    for (size_t t = 0; t < n; t++)
+        for (size_t k = 0; strcmp(p->title, tables[t]->title) == 0 && k < tables[t]->n; k++) {
+            const api_field *f = &tables[t]->rows[k];
+            const bool beside_model = strcmp(p->path, "/api/show") == 0 &&
+                                      strcmp(f->name, "name") == 0; /* its old name */
+            const bool honoured = f->cls == API_HONOURED && !field_is_fixed(f->name) && !beside_model;
+            if (field_matters(p, f->name) != honoured)
+                fail_msg("%s %s: '%s' is %shonoured, and that does not show", p->path, p->where, f->name,
+                         honoured ? "" : "not ");
+        }
+}
+
+static void test_what_is_honoured_changes_what_is_asked_and_nothing_else_does(void **s)
+{
+    (void)s;
+    for (size_t i = 0; i < SPARK_COUNT(field_places); i++) {
+        fields_matter(&field_places[i], api_openai_tables, api_n_openai_tables);
+        fields_matter(&field_places[i], api_ollama_tables, api_n_ollama_tables);
+        fields_matter(&field_places[i], api_llama_tables, api_n_llama_tables);
+    }
+}
+
+/* By hand, beside the tables: where a number of this name belongs, and a value of it that is nobody's default. */
+typedef struct number_place {
+    const char *name, *text;
+    size_t at;
+    float real; /* or, where it is 0, a count */
+    uint32_t count;
+} number_place;
+
+#define REAL(name, member)                                                                                             \
+    {                                                                                                                  \
+        name, "0.625", offsetof(spark_sampling, member), 0.625f, 0                                                     \
+    }
+#define COUNT(name, member)                                                                                            \
+    {                                                                                                                  \
+        name, "7", offsetof(spark_sampling, member), 0, 7                                                              \
+    }
+static const number_place number_places[] = {
+    REAL("temperature", temperature),
+    REAL("dynatemp_range", dynatemp_range),
+    REAL("dynatemp_exponent", dynatemp_exponent),
+    REAL("top_p", top_p),
+    REAL("min_p", min_p),
+    REAL("typical_p", typical_p),
+    REAL("top_n_sigma", top_n_sigma),
+    REAL("xtc_probability", xtc_probability),
+    REAL("xtc_threshold", xtc_threshold),
+    REAL("repeat_penalty", repeat_penalty),
+    REAL("repetition_penalty", repeat_penalty),
+    REAL("frequency_penalty", frequency_penalty),
+    REAL("presence_penalty", presence_penalty),
+    REAL("dry_multiplier", dry_multiplier),
+    {"dry_base", "1.625", offsetof(spark_sampling, dry_base), 1.625f, 0},
+    COUNT("top_k", top_k),
+    COUNT("min_keep", min_keep),
+    COUNT("repeat_last_n", penalty_last_n),
+    COUNT("dry_allowed_length", dry_allowed_length),
+    COUNT("dry_penalty_last_n", dry_last_n),
+};
+#undef REAL
+#undef COUNT
+
+typedef struct number_route {
+    const char *path, *before, *after; /* of the field in a body */
+    size_t n_known;
+} number_route;
+
+/* Whether the route knows it; then its value stands where its name says, and everything else is as without it. */
+static bool number_goes(const number_route *r, const number_place *p)
+{
+    char body[256];
+    snprintf(body, sizeof body, "%s, \"%s\": null%s", r->before, p->name, r->after);
+    world plain = parse(r->path, body);
+    const bool known = plain.ok;
+    if (known) {
+        spark_sampling want = plain.call.asks[0].generate.sampling;
+        memcpy((uint8_t *)&want + p->at, p->real > 0 ? (const void *)&p->real : (const void *)&p->count, 4);
+        snprintf(body, sizeof body, "%s, \"%s\": %s%s", r->before, p->name, p->text, r->after);
+        world w = taken(r->path, body);
+        if (memcmp(&want, &w.call.asks[0].generate.sampling, sizeof want) != 0)
+            fail_msg("%s: '%s' is not where it belongs, or not alone", r->path, p->name);
+        world_end(&w);
+    }
+    world_end(&plain);
+    return known;
+}
+
+static void test_each_number_of_sampling_goes_where_its_name_says(void **s)
+{
+    (void)s;
+    enum { ALL = SPARK_COUNT(number_places) };
+    static const number_route routes[] = {{CHAT, "{" HI ", \"seed\": 1", "}", ALL},
+                                          {TEXT, "{" ONCE ", \"seed\": 1", "}", ALL},
+                                          {"/completion", "{" ONCE ", \"seed\": 1", "}", ALL},
+                                          {"/api/generate", "{" ONCE ", \"options\": {\"seed\": 1", "}}", 9}};
+    for (size_t r = 0; r < SPARK_COUNT(routes); r++) {
+        size_t n = 0;
+        for (size_t i = 0; i < SPARK_COUNT(number_places); i++) n += number_goes(&routes[r], &number_places[i]);
+        assert_int_equal(n, routes[r].n_known);
+    }
 }
 
 /* ---- No memory ---- */
@@ -696,6 +873,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_many_values_are_refused_before_they_take_memory),
         cmocka_unit_test(test_content_types),
         cmocka_unit_test(test_every_field_behaves_as_its_class),
+        cmocka_unit_test(test_what_is_honoured_changes_what_is_asked_and_nothing_else_does),
+        cmocka_unit_test(test_each_number_of_sampling_goes_where_its_name_says),
         cmocka_unit_test(test_parsing_without_memory_is_an_error_and_leaks_nothing),
         cmocka_unit_test(test_a_small_arena_is_an_error),
         cmocka_unit_test(test_shared_requests_are_taken_or_refused_as_they_say),
