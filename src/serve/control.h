@@ -1,6 +1,6 @@
 /* control.h - the warden's link to the front: one message a packet, with descriptors where a kind has some.
  * The front believes the warden; the warden reads of the front nothing but the fixed head.
- * Order at start: SETTINGS, KEYS, TLS, LISTEN..., MODEL..., GO; the front answers UP. Later: MODEL, KEYS, TLS, DRAIN as things happen.
+ * Order at start: SETTINGS, KEYS, TLS, LISTEN..., MODEL..., GO; the front answers UP, which says TAKEN, too. Later: MODEL, KEYS, TLS, DRAIN as things happen.
  * Engines have numbers, so that what crosses the end of one is not taken for a word on the next. */
 #ifndef SPARK_SERVE_CONTROL_H
 #define SPARK_SERVE_CONTROL_H
@@ -12,19 +12,22 @@
 typedef enum control_kind {
     /* from the warden */
     CONTROL_SETTINGS, /* text: the settings in the form of the configuration file */
-    CONTROL_KEYS,     /* fd: the key file, for reading; arg 1: there is none. text: an error to be logged instead */
-    CONTROL_TLS,      /* fds: certificate chain, private key, and perhaps the CA of clients */
-    CONTROL_LISTEN,   /* fd: a listening socket; arg: CONTROL_LISTEN_ bits */
-    CONTROL_MODEL,    /* arg: model; value: control_model_value; READY has the link as fd; text: why it failed */
-    CONTROL_GO,       /* all is told: serve */
-    CONTROL_JAIL,     /* text: JSON of what holds, for the page and metrics */
+    /* fds: the key file; certificate chain, private key, and perhaps the CA of clients. After the start answered with TAKEN; or without fds and
+     * arg CONTROL_UNREAD: they could not be read, what was there before counts on */
+    CONTROL_KEYS,
+    CONTROL_TLS,
+    CONTROL_LISTEN, /* fd: a listening socket; arg: CONTROL_LISTEN_ bits */
+    CONTROL_MODEL,  /* arg: model; value: control_model_value; READY has the link as fd; text: why it failed */
+    CONTROL_GO,     /* all is told: serve */
+    CONTROL_JAIL,   /* text: JSON of what holds, for the page and metrics */
     CONTROL_DRAIN,
     CONTROL_PING,      /* answered with PONG */
     CONTROL_RESTARTED, /* arg: model, or CONTROL_THE_FRONT; value: how often it ended by itself and was started again */
     CONTROL_RESIDENT,  /* arg: as before; value: bytes of memory that its processes have */
     /* from the front */
     CONTROL_UP,
-    CONTROL_LOAD, /* arg: model that a request waits for */
+    CONTROL_TAKEN, /* arg: KEYS or TLS; value 1: what came last holds from now on, 0: it cannot be used */
+    CONTROL_LOAD,  /* arg: model that a request waits for */
     CONTROL_UNLOAD, /* arg: model that nobody asked for within its time, or that is LEAVING; nothing is sent to its engine any more */
     CONTROL_SWITCHED, /* arg: model; value: engine. New requests go to it */
     CONTROL_REFUSED, /* arg: model; value: engine, with CONTROL_CLOSED if its link is closed; else what it says is of no use */
@@ -50,7 +53,8 @@ typedef enum control_model_state {
 } control_model_state;
 
 #define CONTROL_THE_FRONT UINT32_MAX
-#define CONTROL_CLOSED    ((uint64_t)1 << 32)
+enum { CONTROL_UNREAD = 1, CONTROL_FILE_MAX = 16 << 20 /* bytes of a file of secrets */ };
+#define CONTROL_CLOSED ((uint64_t)1 << 32)
 
 /* The value of MODEL: the state, and the number of the engine that is READY. */
 static inline uint64_t control_model_value(control_model_state s, uint32_t engine)

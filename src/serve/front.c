@@ -13,7 +13,7 @@
 #include "serve/front_internal.h"
 #include "serve/log.h"
 
-enum { FRONT_FILE_MAX = 16 << 20, FRONT_USED_MS = 1000 };
+enum { FRONT_USED_MS = 1000 };
 
 void front_tell(front *f, control_kind kind, uint32_t arg) { front_tell_value(f, kind, arg, 0); }
 
@@ -39,7 +39,7 @@ static spark_status front_read(int fd, uint8_t **out, size_t *len, spark_err *er
     size_t cap = 64 << 10, n = 0;
     uint8_t *p = malloc(cap + 1);
     for (ssize_t got = 1; p && got > 0; n += got > 0 ? (size_t)got : 0) {
-        if (n == cap && cap < FRONT_FILE_MAX) {
+        if (n == cap && cap < CONTROL_FILE_MAX) {
             uint8_t *larger = malloc(2 * cap + 1); /* not realloc: what moves must be wiped */
             if (larger) memcpy(larger, p, n);
             wipe_free(p, n);
@@ -51,7 +51,8 @@ static spark_status front_read(int fd, uint8_t **out, size_t *len, spark_err *er
     SPARK_CHECK(p, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");
     if (n == cap) {
         wipe_free(p, n);
-        return spark_fail(err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "a file of secrets has over %d bytes", FRONT_FILE_MAX);
+        return spark_fail(err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "a file of secrets has over %d bytes",
+                          CONTROL_FILE_MAX);
     }
     p[n] = '\0';
     *out = p;
@@ -63,7 +64,6 @@ static spark_status front_take_keys(front *f, const control_message *m, spark_er
 {
     uint8_t *text = NULL;
     size_t len = 0;
-    if (m->n_fds == 0) return SPARK_SUCCESS; /* none: every key is refused */
     SPARK_TRY(front_read(m->fds[0], &text, &len, err));
     const spark_status s = spark_gate_load(f->gate, (spark_bytes){text, len}, err);
     wipe_free(text, len);
@@ -216,14 +216,17 @@ static void front_log_reloaded(front *f, bool keys)
 /* Keys or certificates came: at start they must be right; later, where they are not, the old ones stay. */
 static spark_status front_reload(front *f, const control_message *m, spark_err *err)
 {
-    const bool keys = m->kind == CONTROL_KEYS;
-    const spark_status s = keys ? front_take_keys(f, m, err) : front_take_tls(f, m, err);
+    const bool keys = m->kind == CONTROL_KEYS, unread = m->arg == CONTROL_UNREAD;
+    const spark_status s = unread ? SPARK_SUCCESS : keys ? front_take_keys(f, m, err) : front_take_tls(f, m, err);
+    const bool ok = !unread && spark_ok(s);
     if (!f->going) return s;
-    spark_metrics_add(f->metrics, SPARK_METRIC_RELOADS, spark_ok(s) ? 1 : 0, 0, 1);
-    if (!spark_ok(s))
-        front_log_failure(f, keys ? "reload_keys_failed" : "reload_tls_failed", err);
-    else if (m->n_fds) /* without keys there was nothing to read */
+    spark_metrics_add(f->metrics, SPARK_METRIC_RELOADS, ok ? 1 : 0, 0, 1);
+    if (unread) return SPARK_SUCCESS; /* why, the warden has said */
+    if (ok)
         front_log_reloaded(f, keys);
+    else
+        front_log_failure(f, keys ? "reload_keys_failed" : "reload_tls_failed", err);
+    front_tell_value(f, CONTROL_TAKEN, (uint32_t)m->kind, ok);
     return SPARK_SUCCESS;
 }
 

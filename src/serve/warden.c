@@ -9,7 +9,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -65,55 +64,10 @@ void warden_tell_model(warden *w, uint32_t model, const char *why)
     (void)!spark_ok(warden_tell(w, &c));
 }
 
-/* A descriptor from which bytes can be read, in place of a file. */
-static spark_status memory_file(spark_bytes text, int *out, spark_err *err)
-{
-    const int fd = memfd_create("keys", MFD_CLOEXEC);
-    SPARK_CHECK(fd >= 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot make a memory file: %s", strerror(errno));
-    if (write(fd, text.ptr, text.len) != (ssize_t)text.len || lseek(fd, 0, SEEK_SET) != 0) {
-        close(fd);
-        return spark_fail(err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot write a memory file: %s", strerror(errno));
-    }
-    *out = fd;
-    return SPARK_SUCCESS;
-}
-
 void warden_tell_restarts(warden *w, uint32_t model)
 {
     const uint64_t n = model == CONTROL_THE_FRONT ? w->front_restarts : w->models[model].restarts;
     if (n) (void)!spark_ok(warden_tell(w, &(control_message){.kind = CONTROL_RESTARTED, .arg = model, .value = n}));
-}
-
-spark_status warden_tell_keys(warden *w, spark_err *err)
-{
-    control_message c = {.kind = CONTROL_KEYS};
-    if (w->minted_keys.len)
-        SPARK_TRY(memory_file(w->minted_keys, &c.fds[0], err));
-    else if (w->config->keys)
-        SPARK_TRY(spark_file_open(w->config->keys, true, &c.fds[0], err));
-    else
-        c.arg = 1;
-    c.n_fds = c.arg ? 0 : 1;
-    (void)!spark_ok(warden_tell(w, &c));
-    if (c.n_fds) close(c.fds[0]);
-    return SPARK_SUCCESS;
-}
-
-static spark_status tell_tls(warden *w, spark_err *err)
-{
-    const spark_config *o = w->config;
-    control_message c = {.kind = CONTROL_TLS};
-    if (!o->tls_cert) return SPARK_SUCCESS;
-    spark_status s = spark_file_open(o->tls_cert, false, &c.fds[0], err);
-    c.n_fds += spark_ok(s) ? 1 : 0;
-    if (spark_ok(s)) s = spark_file_open(o->tls_key, true, &c.fds[c.n_fds], err);
-    c.n_fds += spark_ok(s) ? 1 : 0;
-    const bool has_ca = spark_ok(s) && o->tls_client_ca;
-    if (has_ca) s = spark_file_open(o->tls_client_ca, false, &c.fds[c.n_fds], err);
-    c.n_fds += has_ca && spark_ok(s) ? 1 : 0;
-    if (spark_ok(s)) (void)!spark_ok(warden_tell(w, &c));
-    for (uint32_t i = 0; i < c.n_fds; i++) close(c.fds[i]);
-    return s;
 }
 
 spark_status warden_tell_all(warden *w, spark_err *err)
@@ -124,8 +78,7 @@ spark_status warden_tell_all(warden *w, spark_err *err)
     free(text);
     if (w->jail_json)
         (void)!spark_ok(warden_tell(w, &(control_message){.kind = CONTROL_JAIL, .text = spark_bytes_of(w->jail_json)}));
-    SPARK_TRY(warden_tell_keys(w, err));
-    SPARK_TRY(tell_tls(w, err));
+    SPARK_TRY(warden_files_start(w, err));
     for (uint32_t i = 0; i < w->n_listeners; i++)
         (void)!spark_ok(warden_tell(
             w, &(control_message){
@@ -195,7 +148,9 @@ static void front_says(warden *w, const control_message *m)
         return;
     }
     warden_model *model = names_model ? &w->models[m->arg] : NULL;
+    if (m->kind == CONTROL_UP && !w->front_up) warden_files_front_up(w);
     if (m->kind == CONTROL_UP) w->front_up = true;
+    if (m->kind == CONTROL_TAKEN) warden_files_taken(w, (control_kind)m->arg, m->value != 0);
     if (m->kind == CONTROL_DRAINED) w->drained = true;
     if (m->kind == CONTROL_LOAD) model->wanted = true;
     if (m->kind == CONTROL_LOAD) model->used_ns = spark_clock_ns();
@@ -235,6 +190,7 @@ static void warden_front_ended(warden *w)
     w->control = -1;
     const bool was_up = w->front_up;
     w->front_alive = w->front_up = false;
+    warden_files_front_ended(w);
     for (uint32_t k = 0; k < w->config->n_models; k++) /* it cannot let go of them any more, and need not */
         if (w->models[k].leaving && w->models[k].current->state == INSTANCE_READY)
             warden_drain_engine(w, w->models[k].current);
@@ -279,11 +235,8 @@ static void model_swap(warden *w, uint32_t k)
 /* Keys and certificates anew, and models whose file changed. */
 static void warden_reload(warden *w)
 {
-    spark_err err = {0};
     spark_notify_systemd("RELOADING=1\nMONOTONIC_USEC=%" PRIu64, spark_clock_ns() / 1000);
-    if (!spark_ok(warden_tell_keys(w, &err)))
-        spark_log_event(w->log, SPARK_LOG_ERROR, "reload_keys_failed", NULL, err.text);
-    if (!spark_ok(tell_tls(w, &err))) spark_log_event(w->log, SPARK_LOG_ERROR, "reload_tls_failed", NULL, err.text);
+    warden_files_reload(w);
     for (uint32_t k = 0; k < w->config->n_models; k++) {
         w->models[k].retry_ns = 0; /* a model that failed is tried again */
         model_swap(w, k);
@@ -469,6 +422,7 @@ static void warden_end(warden *w)
     while (waitpid(-1, NULL, 0) > 0) {
     }
     warden_stop_listening(w);
+    warden_files_close(w);
     free(w->jail_json);
 }
 
@@ -551,10 +505,11 @@ spark_status spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(
 {
     static warden the_warden; /* large, and the process has one */
     warden *w = &the_warden;
-    *w = (warden){.config = c, .minted_keys = keys, .control = -1};
+    *w = (warden){.config = c, .control = -1};
     for (uint32_t k = 0; k < c->n_models; k++)
         w->models[k] = (warden_model){.config = &c->models[k], .wanted = c->models[k].load == WARDEN_LOAD_AT_START};
     const int signals = warden_signals();
+    SPARK_TRY(warden_files_open(w, keys, err));
     w->front_memory = cell_front_plan(c);
     SPARK_CHECK(c->memory == 0 || c->memory > w->front_memory.planned, err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE,
                 "memory: the budget of %.0f MiB is less than the %.0f MiB that front and warden need",
@@ -567,6 +522,7 @@ spark_status spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(
     SPARK_TRY(warden_listen(w, err));
     while (!warden_done(w)) {
         warden_start_wanted(w);
+        warden_files_offer(w);
         warden_grant(w);
         warden_turn(w, signals);
         warden_tick(w); /* what came until now was heard */

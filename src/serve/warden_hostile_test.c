@@ -101,15 +101,16 @@ static void test_a_front_that_does_not_read_cannot_stop_the_warden(void **state)
 {
     (void)state;
     rig r;
-    start(&r, "[model front-deaf]\n" USE);
-    nap(500);
-    for (int i = 0; i < 20000 && (i % 100 || !strstr(said(&r), "front_ended")); i++) { /* each is a message to it */
+    start_with_tls(&r, "front-deaf");
+    lose_file(&r);
+    for (int i = 0; i < 20000 && (i % 100 || !strstr(said(&r), "front_ended"));
+         i++) { /* each is a message to it: nothing to read */
         kill(r.warden, SIGHUP);
         const struct timespec t = {.tv_nsec = 300000};
         nanosleep(&t, NULL);
     }
     await(&r, "front_ended", 1, 20);
-    stop(&r);
+    stop_with_file(&r);
 }
 
 int main(int argc, char **argv)

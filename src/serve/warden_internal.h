@@ -62,10 +62,28 @@ typedef struct warden_model {
     uint64_t restarts, resident; /* resident: as the front was told */
 } warden_model;
 
+/* warden_files.c: a set of files that go to the front together. */
+typedef struct warden_bytes {
+    uint8_t *ptr;
+    size_t len, mapped;
+} warden_bytes;
+enum { WARDEN_FILES = 3 };
+typedef struct warden_files {
+    control_kind kind;
+    const char *path[WARDEN_FILES]; /* [n]; NULL: minted, of no file */
+    bool secret[WARDEN_FILES];
+    uint32_t n;
+    warden_bytes held[WARDEN_FILES];    /* what the front last accepted, if is_held: a new one starts with them */
+    warden_bytes offered[WARDEN_FILES]; /* what it was given since and has not answered, if is_offered */
+    bool is_held, is_offered;
+    bool due, again; /* to be offered, once the front is up; for the second time, since one ended over it */
+} warden_files;
+typedef enum warden_set { WARDEN_KEYS, WARDEN_TLS, WARDEN_SETS } warden_set;
+
 typedef struct warden {
     spark_config *config;
     spark_log *log;
-    spark_bytes minted_keys;
+    warden_files files[WARDEN_SETS];
     spark_jail_level level;
     warden_model models[SPARK_MAX_SERVED];
     warden_instance instances[WARDEN_INSTANCES];
@@ -114,7 +132,18 @@ uint64_t warden_backoff(uint64_t *backoff_ms, uint64_t ran_ms);
 
 /* Everything that was told to the front at its start, told (again). */
 SPARK_MUST_CHECK spark_status warden_tell_all(warden *w, spark_err *err);
-SPARK_MUST_CHECK spark_status warden_tell_keys(warden *w, spark_err *err);
 SPARK_MUST_CHECK spark_status warden_tell(warden *w, const control_message *m);
+
+/* warden_files.c */
+SPARK_MUST_CHECK spark_status warden_files_open(warden *w, spark_bytes minted, spark_err *err); /* reads none yet */
+void warden_files_close(warden *w);                                                             /* wipes them */
+/* To a front that starts: what is held, with a word in the log of each file that is another by now; without, the files, and what is wrong
+ * with one is an error. */
+SPARK_MUST_CHECK spark_status warden_files_start(warden *w, spark_err *err);
+void warden_files_reload(warden *w); /* the operator says: look at the files */
+void warden_files_offer(warden *w);  /* what is due, if the front can take it now; for every turn */
+void warden_files_taken(warden *w, control_kind kind, bool can_be_used); /* the front's answer */
+void warden_files_front_up(warden *w);
+void warden_files_front_ended(warden *w);
 
 #endif

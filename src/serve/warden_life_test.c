@@ -78,16 +78,6 @@ static void test_an_engine_that_drains_may_take_its_time_while_somebody_waits_fo
     stop(&r);
 }
 
-static void change_file(const rig *r, const char *text)
-{
-    char path[128];
-    snprintf(path, sizeof path, "%s/f", r->folder);
-    unlink(path);
-    const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
-    close(fd);
-}
-
 /* A model with a file that can change; its engine is number 1, the next one 2. */
 static void start_with_file(rig *r, const char *name, const char *when)
 {
@@ -96,14 +86,6 @@ static void start_with_file(rig *r, const char *name, const char *when)
     change_file(r, "old");
     snprintf(models, sizeof models, "[model %s]\nfile = %s/f\n%s", name, r->folder, when);
     start_in(r, "", models);
-}
-
-static void stop_with_file(rig *r)
-{
-    char path[128];
-    snprintf(path, sizeof path, "%s/f", r->folder);
-    unlink(path);
-    stop(r);
 }
 
 static void swap(const rig *r, const char *text)
@@ -195,18 +177,70 @@ static void test_certificates_come_anew_with_a_reload_and_losing_them_is_told(vo
 {
     (void)state;
     rig r;
-    char more[256];
-    make_folder(&r);
-    change_file(&r, "pem");
-    snprintf(more, sizeof more, "tls_cert = %s/f\ntls_key = %s/f\n", r.folder, r.folder);
-    start_in(&r, more, "[model honest]\n" USE);
-    await(&r, "tls pem", 1, 20);
+    start_with_tls(&r, "honest");
     swap(&r, "new");
-    await(&r, "tls new", 1, 20);
-    snprintf(more, sizeof more, "%s/f", r.folder);
-    unlink(more);
+    await(&r, "tls new\n", 1, 20);
+    lose_file(&r);
     kill(r.warden, SIGHUP);
     await(&r, "reload_tls_failed", 1, 20);
+    await(&r, "tls unread\n", 1, 20); /* which the front counts */
+    stop_with_file(&r);
+}
+
+/* Ends the front that is there, and waits for the next. */
+static void next_front(const rig *r)
+{
+    const char *at = NULL;
+    const unsigned n = count(said(r), "arose ");
+    for (const char *next = said(r); (next = strstr(next, "arose ")); next++) at = next;
+    assert_non_null(at);
+    assert_int_equal(kill((pid_t)strtol(at + 6, NULL, 10), SIGKILL), 0);
+    await(r, "arose ", n + 1, 20);
+}
+
+#define KEPT "\"event\":\"kept\",\"cell\":\"warden\",\"what\":\"tls\",\"file\":"
+
+static void test_the_next_front_starts_with_what_the_last_accepted_whatever_became_of_the_files(void **state)
+{
+    (void)state;
+    rig r;
+    start_with_tls(&r, "honest");
+    next_front(&r);
+    assert_int_equal(count(said(&r), "tls pem\n"), 2);
+    assert_null(strstr(said(&r), KEPT)); /* the files are as they were */
+    swap(&r, "new");
+    await(&r, "tls new\n", 1, 20);
+    swap(&r, "bad");
+    await(&r, "tls bad\n", 1, 20);
+    next_front(&r);
+    assert_int_equal(count(said(&r), "tls new\n"), 2);
+    assert_int_equal(count(said(&r), "tls bad\n"), 1);
+    await(&r, "it is not what was last accepted", 2, 20); /* certificate and key, each by its name */
+    lose_file(&r);
+    next_front(&r);
+    assert_int_equal(count(said(&r), "tls new\n"), 3);
+    await(&r, "\"why\":\"cannot open '", 2, 20);
+    assert_int_equal(count(said(&r), KEPT), 4);
+    change_file(&r, "pem");
+    kill(r.warden, SIGHUP);
+    await(&r, "tls pem\n", 3, 20);
+    next_front(&r);
+    assert_int_equal(count(said(&r), "tls pem\n"), 4);
+    stop_with_file(&r);
+}
+
+static void test_files_that_end_the_front_are_tried_twice_and_then_those_of_before_hold(void **state)
+{
+    (void)state;
+    rig r;
+    start_with_tls(&r, "honest");
+    swap(&r, "die");
+    await(&r, "the front ended over it, twice", 1, 20);
+    await(&r, "arose ", 3, 20);
+    nap(500);
+    assert_int_equal(count(said(&r), "tls die\n"), 2);
+    assert_int_equal(count(said(&r), "tls pem\n"), 3);
+    assert_int_equal(count(said(&r), "front_ended"), 2);
     stop_with_file(&r);
 }
 
@@ -228,6 +262,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_front_that_names_a_time_to_come_keeps_no_model_in_memory),
         cmocka_unit_test(test_the_front_is_told_what_memory_cells_have),
         cmocka_unit_test(test_certificates_come_anew_with_a_reload_and_losing_them_is_told),
+        cmocka_unit_test(test_the_next_front_starts_with_what_the_last_accepted_whatever_became_of_the_files),
+        cmocka_unit_test(test_files_that_end_the_front_are_tried_twice_and_then_those_of_before_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

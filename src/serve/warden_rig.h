@@ -155,16 +155,29 @@ SPARK_UNUSED static void front_takes(const control_message *m, const char *part)
     if (strcmp(part, "front-unloads") == 0) front_says_value(CONTROL_RELEASED, m->arg, engine);
 }
 
+static bool front_goes;
+
+/* A key that says "bad" is refused, and one that says "die" ends it. */
+SPARK_UNUSED static void front_takes_tls(const control_message *m)
+{
+    char text[8] = "";
+    if (m->arg == CONTROL_UNREAD) {
+        dprintf(STDERR_FILENO, "tls unread\n");
+        return;
+    }
+    (void)!read(m->fds[1], text, 3);
+    dprintf(STDERR_FILENO, "tls %s\n", text);
+    if (strcmp(text, "die") == 0) _exit(1);
+    if (front_goes) front_says_value(CONTROL_TAKEN, CONTROL_TLS, strcmp(text, "bad") != 0);
+}
+
 SPARK_UNUSED static void front_obeys(const control_message *m, char *part, size_t cap)
 {
     const char *who = m->arg == CONTROL_THE_FRONT ? "front" : "engine";
     if (m->kind == CONTROL_PING) front_says(CONTROL_PONG, 0);
     if (m->kind == CONTROL_RESTARTED) dprintf(STDERR_FILENO, "restarted %s %u\n", who, (unsigned)m->value);
-    if (m->kind == CONTROL_TLS) {
-        char text[8] = "";
-        (void)!pread(m->fds[1], text, 3, 0);
-        dprintf(STDERR_FILENO, "tls %s\n", text);
-    }
+    if (m->kind == CONTROL_TLS) front_takes_tls(m);
+    if (m->kind == CONTROL_GO) front_goes = true;
     if (m->kind == CONTROL_RESIDENT && m->value > 4096) dprintf(STDERR_FILENO, "resident %s\n", who);
     if (m->kind == CONTROL_MODEL && control_model_state_of(m->value) == CONTROL_MODEL_READY) front_takes(m, part);
 
@@ -197,6 +210,7 @@ SPARK_UNUSED static int play_front(void)
         if (has && m.kind == CONTROL_GO) {
             up = true;
             front_says(CONTROL_UP, 0);
+            dprintf(STDERR_FILENO, "arose %d\n", (int)getpid());
             if (strcmp(part, "front-closes") == 0) {
                 close(LINK);
                 sleep_for_ever();
@@ -309,6 +323,48 @@ SPARK_UNUSED static void stop(rig *r)
     assert_int_equal(rmdir(r->folder), 0); /* its socket is gone too */
 }
 
+/* ---- Files ---- */
+
+#define USE "file =\nload = use\n" /* ends the section of a model */
+
+SPARK_UNUSED static void change_file(const rig *r, const char *text)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/f", r->folder);
+    unlink(path);
+    const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    close(fd);
+}
+
+SPARK_UNUSED static void lose_file(const rig *r)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/f", r->folder);
+    assert_int_equal(unlink(path), 0);
+}
+
+SPARK_UNUSED static void stop_with_file(rig *r)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/f", r->folder);
+    unlink(path);
+    stop(r);
+}
+
+/* Certificate and key are one file, which says "pem". */
+SPARK_UNUSED static void start_with_tls(rig *r, const char *model)
+{
+    char more[256], models[64];
+    make_folder(r);
+    change_file(r, "pem");
+    snprintf(more, sizeof more, "tls_cert = %s/f\ntls_key = %s/f\n", r->folder, r->folder);
+    snprintf(models, sizeof models, "[model %s]\n" USE, model);
+    start_in(r, more, models);
+    await(r, "tls pem\n", 1, 20);
+    await(r, "arose ", 1, 20);
+}
+
 /* Milliseconds that the warden has computed. */
 SPARK_UNUSED static unsigned long busy_ms(const rig *r)
 {
@@ -336,7 +392,5 @@ SPARK_UNUSED static bool played_a_cell(int argc, char **argv, int *code)
         *code = spec.role == SPARK_JAIL_FRONT ? play_front() : play_engine(strchr(spec.name, ' ') + 1);
     return true;
 }
-
-#define USE "file =\nload = use\n" /* ends the section of a model */
 
 #endif

@@ -313,8 +313,8 @@ class Tls(Folder):
         s.wait_log('listening on')
         return s
 
-    def ask(self, s, client=None):
-        trust = ssl.create_default_context(cafile=self.dir / 'cert.pem')
+    def ask(self, s, client=None, cert='cert.pem'):
+        trust = ssl.create_default_context(cafile=self.dir / cert)
         if client:
             trust.load_cert_chain(self.dir / f'{client}.pem', self.dir / f'{client}.key')
         return get(http.client.HTTPSConnection('localhost', s.port, context=trust, timeout=10), '/v1/models', Authorization=f'Bearer {self.key}')[0]
@@ -349,6 +349,31 @@ class Tls(Folder):
                 self.assertLess(time.monotonic(), end)
                 time.sleep(0.05)
             self.assertEqual(self.shown(s), new)
+
+    def test_a_front_that_ends_is_followed_by_one_that_serves_whatever_became_of_the_files(self):
+        s = self.start()
+        shown, n = self.shown(s), 0
+        (self.dir / 'shown.pem').write_text(shown)
+        cert, key, keys = (self.dir / name for name in ('cert.pem', 'key.pem', 'keys'))
+        for file, spoil in (cert, lambda: cert.write_text('nonsense')), (key, key.unlink), (keys, lambda: keys.write_text('nonsense')), (keys, lambda: keys.chmod(0o644)):
+            good, mode = file.read_bytes(), file.stat().st_mode
+            spoil()
+            s.kill('front')
+            n += 1
+            wait_until(lambda: s.log().count('"event":"kept"') == n, why=s.log)
+            self.assertIn(f'"file":"{file}"', s.log().rpartition('"event":"kept"')[2])
+            wait_until(lambda: self.ask(s, cert='shown.pem') == 200, why=s.log)
+            self.assertEqual(self.shown(s), shown)
+            file.unlink(missing_ok=True)
+            file.write_bytes(good)
+            file.chmod(mode)
+        new = new_key(keys) # what the next front does not take over by itself, a reload does
+        s.kill('front')
+        wait_until(lambda: self.ask(s, cert='shown.pem') == 200, why=s.log)
+        self.key = new
+        self.assertEqual(self.ask(s, cert='shown.pem'), 401)
+        s.signal(signal.SIGHUP)
+        wait_until(lambda: self.ask(s, cert='shown.pem') == 200, why=s.log)
 
     def test_clients_without_a_certificate_of_the_ca_stay_out(self):
         s = self.start('--tls-client-ca', self.dir / 'ca.pem')
