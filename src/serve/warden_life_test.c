@@ -56,6 +56,23 @@ static void test_time_in_which_the_warden_stood_still_does_not_count(void **stat
     stop(&r);
 }
 
+/* Its next tick would be one too many for an engine that was asked and has not answered yet. */
+static void test_a_tick_that_comes_late_ends_nobody_who_was_about_to_answer(void **state)
+{
+    (void)state;
+    rig r;
+    start_with(&r, "watchdog = 1s\n", "[model slow]\n" USE);
+    for (unsigned i = 0; i < 3; i++) {
+        await(&r, "pinged\n", count(said(&r), "pinged\n") + 1, 20);
+        assert_int_equal(kill(-r.warden, SIGSTOP), 0);
+        nap(2500);
+        assert_int_equal(kill(-r.warden, SIGCONT), 0);
+        nap(700);
+    }
+    assert_null(strstr(said(&r), "_silent"));
+    stop(&r);
+}
+
 static void test_an_engine_that_drains_and_never_ends_is_ended_once_nobody_waits_for_it(void **state)
 {
     (void)state;
@@ -253,6 +270,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_without_a_watchdog_nobody_must_answer),
         cmocka_unit_test(test_a_front_that_does_not_answer_is_started_again),
         cmocka_unit_test(test_time_in_which_the_warden_stood_still_does_not_count),
+        cmocka_unit_test(test_a_tick_that_comes_late_ends_nobody_who_was_about_to_answer),
         cmocka_unit_test(test_an_engine_that_drains_and_never_ends_is_ended_once_nobody_waits_for_it),
         cmocka_unit_test(test_an_engine_that_drains_may_take_its_time_while_somebody_waits_for_it),
         cmocka_unit_test(test_a_swap_that_the_front_refuses_leaves_the_engine_of_before),

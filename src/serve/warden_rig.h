@@ -58,6 +58,16 @@ SPARK_UNUSED static void engine_is_broken(spark_wire *w)
     engine_says(w, SPARK_WIRE_BROKEN, out, n);
 }
 
+static bool engine_naps; /* before each answer, and says that it was asked */
+
+/* In small steps: while all stand still, at most one of them passes. */
+SPARK_UNUSED static void engine_answers(spark_wire *w)
+{
+    if (engine_naps) dprintf(STDERR_FILENO, "pinged\n");
+    for (int i = 0; engine_naps && i < 20; i++) nap(20);
+    engine_says(w, SPARK_WIRE_PONG, NULL, 0);
+}
+
 /* Until the warden says so, or is gone. */
 SPARK_UNUSED static void engine_awaits(spark_wire *w, spark_wire_type type)
 {
@@ -67,7 +77,7 @@ SPARK_UNUSED static void engine_awaits(spark_wire *w, spark_wire_type type)
         spark_err err;
         struct pollfd p = {.fd = LINK, .events = POLLIN};
         if (!spark_ok(spark_wire_next(w, &f, &has, &err))) _exit(92);
-        if (has && f.type == SPARK_WIRE_PING) engine_says(w, SPARK_WIRE_PONG, NULL, 0);
+        if (has && f.type == SPARK_WIRE_PING) engine_answers(w);
         if (has && f.type == type) return;
         if (has) continue;
         (void)poll(&p, 1, -1);
@@ -95,7 +105,9 @@ SPARK_UNUSED static int play_engine(const char *model)
     if (!spark_ok(spark_wire_create(&w, SPARK_WIRE_ENGINE, 1, false, &err))) return 93;
     engine_awaits(w, SPARK_WIRE_CONFIG);
     const bool stays = strcmp(model, "stays") == 0;
-    if (stays || strcmp(model, "honest") == 0 || strcmp(model, "other") == 0 || strncmp(model, "front-", 6) == 0) {
+    engine_naps = strcmp(model, "slow") == 0;
+    if (stays || engine_naps || strcmp(model, "honest") == 0 || strcmp(model, "other") == 0 ||
+        strncmp(model, "front-", 6) == 0) {
         engine_loads(w, MUCH, MUCH);
         engine_awaits(w, SPARK_WIRE_DRAIN);
         if (stays) engine_awaits(w, SPARK_WIRE_GRANT); /* it answers, and never ends */
