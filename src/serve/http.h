@@ -2,10 +2,11 @@
  * Nouns:   http_server, listening sockets and connections on one libevent loop; http_exchange, one request and its reply.
  * Promise: what reaches on_head and on_request is one well-formed request with exactly one meaning (RFC 9112, strict; http_parse.h);
  *          everything else gets its 4xx as JSON and a closed connection, at bounded cost. An exchange whose client left is told so at
- *          once: FIN (also half-close), RST or TLS close, before, while and after the reply is written. A slow reader costs its own
+ *          once: FIN (also half-close), RST or TLS close, before, while and after the reply is written; of a request that a RST has overtaken
+ *          the handler hears nothing. A slow reader costs its own
  *          buffer, which is bounded. Requests on one connection are answered one after the other.
  * Not here: routes, keys, JSON of requests. Threads: one, the loop's. No callback runs inside a call of this header, save inside
- *          http_server_destroy (on_gone). System calls after start: accept4, close, shutdown, setsockopt(SO_LINGER), recvfrom, sendto,
+ *          http_server_destroy (on_gone). System calls after start: accept4, close, shutdown, setsockopt(SO_LINGER), getsockopt(SO_ERROR), recvfrom, sendto,
  *          sendmsg, epoll_*, and of TLS getrandom and getpid; memory by malloc. */
 #ifndef SPARK_SERVE_HTTP_H
 #define SPARK_SERVE_HTTP_H

@@ -239,11 +239,27 @@ static void conn_head(http_conn *c)
     x->body_began_ns = spark_clock_ns();
 }
 
+/* The kernel still hands out what came before a reset, and libevent passes its EPOLLERR on as "readable": the request of a client that
+ * is gone would be counted, and wait for an engine. */
+static bool conn_is_reset(const http_conn *c)
+{
+    int error = 0;
+    socklen_t len = sizeof error;
+    return getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error != 0;
+}
+
+/* What the handler is told next is a request's begin or its end. */
+static bool conn_has_news(const http_exchange *x)
+{
+    return x->parser.state == HTTP_PARSE_ACCEPT || (x->parser.state == HTTP_PARSE_DONE && !x->asked && !x->begun);
+}
+
 /* Hands on what can be handed on. Returns the bytes of `in` that are used; stops when a request is being answered. */
 static size_t conn_parse(http_conn *c, spark_bytes in)
 {
     http_server *s = c->server;
     size_t at = 0;
+    bool looked = false; /* once for all that was read at a time */
     while (!c->broken && !c->closing) {
         if (!c->x && at == in.len) break;
         if (!c->x && !conn_begin_exchange(c)) break;
@@ -251,6 +267,11 @@ static size_t conn_parse(http_conn *c, spark_bytes in)
         if (x->parser.state == HTTP_PARSE_HEAD || x->parser.state == HTTP_PARSE_BODY) {
             at += http_parser_feed(&x->parser, (spark_bytes){in.ptr + at, in.len - at});
             if (at == in.len && (x->parser.state == HTTP_PARSE_HEAD || x->parser.state == HTTP_PARSE_BODY)) break;
+        }
+        if (!looked && conn_has_news(x)) {
+            looked = true;
+            c->broken = conn_is_reset(c);
+            if (c->broken) break;
         }
         if (x->parser.state == HTTP_PARSE_ACCEPT) {
             conn_head(c);

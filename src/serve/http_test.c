@@ -313,6 +313,39 @@ static void test_a_client_that_leaves_while_the_handler_thinks_is_gone_once(void
     }
 }
 
+static void reset(int fd)
+{
+    const struct linger now = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    close(fd);
+}
+
+static void test_a_request_that_a_reset_has_overtaken_never_was(void **state)
+{
+    fixture *f = *state;
+    start_plain(f);
+    f->answer = ANSWER_LATER;
+    int fd = dial(f);
+    SAY(fd, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+    reset(fd);
+    settle(f);
+    assert_int_equal(f->n_heads, 0);
+    assert_int_equal(http_server_connections(f->server), 0);
+    fd = dial(f);
+    SAY(fd, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nh");
+    run_until(f, &f->n_heads, 1);
+    SAY(fd, "i");
+    reset(fd);
+    run_until(f, &f->n_gone, 1);
+    assert_int_equal(f->n_requests, 0);
+    fd = dial(f);
+    SAY(fd, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    (void)held(f, 0);
+    reset(fd); /* later: told at once */
+    run_until(f, &f->n_gone, 2);
+    assert_int_equal(http_server_connections(f->server), 0);
+}
+
 static void test_a_client_that_leaves_during_a_stream_is_gone_once(void **state)
 {
     fixture *f = *state;
@@ -437,6 +470,7 @@ int main(void)
         HTTP_TEST(test_expect_gets_100_once_the_head_is_accepted),
         HTTP_TEST(test_a_route_may_take_less_body),
         HTTP_TEST(test_a_client_that_leaves_while_the_handler_thinks_is_gone_once),
+        HTTP_TEST(test_a_request_that_a_reset_has_overtaken_never_was),
         HTTP_TEST(test_a_client_that_leaves_during_a_stream_is_gone_once),
         HTTP_TEST(test_a_client_that_leaves_within_its_body_is_gone),
         HTTP_TEST(test_a_broken_body_ends_the_exchange_and_gets_its_400),
