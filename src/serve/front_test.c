@@ -341,6 +341,45 @@ static void test_what_never_became_a_request_is_counted_too(void **state)
     stop(&r);
 }
 
+/* ---- Health ---- */
+
+static void check_health(const rig *r, int live, int startup, int ready)
+{
+    static const char *const paths[] = {"/health/live", "/health/startup", "/health/ready", "/health", "/v1/health"};
+    const int want[] = {live, startup, ready, ready, ready};
+    for (size_t i = 0; i < SPARK_COUNT(paths); i++) {
+        char text[128];
+        const int c = dial(r);
+        const int n = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", paths[i]);
+        assert_int_equal(send(c, text, (size_t)n, MSG_NOSIGNAL), n);
+        snprintf(text, sizeof text, "HTTP/1.1 %d ", want[i]);
+        assert_said(hear_client(c, "}", WAIT_MS), text);
+        close(c);
+    }
+}
+
+static void test_health_tells_start_readiness_and_life_apart(void **state)
+{
+    (void)state;
+    rig r;
+    start(&r, settings);
+    check_health(&r, 200, 503, 503);
+    tell_model(&r, CONTROL_MODEL_LOADING);
+    check_health(&r, 200, 503, 503);
+    tell_model(&r, CONTROL_MODEL_READY);
+    say_ready(&r, card);
+    assert_true(hear(&r, CONTROL_SWITCHED, WAIT_MS));
+    check_health(&r, 200, 200, 200);
+    close(r.link);
+    assert_true(hear(&r, CONTROL_REFUSED, WAIT_MS)); /* it has seen that its engine is gone */
+    r.link = -1;
+    check_health(&r, 200, 200, 503);
+    stop(&r);
+    start(&r, on_use); /* who waits for a request is ready to take one */
+    check_health(&r, 200, 200, 200);
+    stop(&r);
+}
+
 /* ---- The log ---- */
 
 static int file_of(const void *bytes, size_t len)
@@ -407,6 +446,7 @@ int main(void)
         cmocka_unit_test(test_a_model_is_unloaded_by_those_who_may),
         cmocka_unit_test(test_what_is_refused_is_counted_by_its_reason),
         cmocka_unit_test(test_what_never_became_a_request_is_counted_too),
+        cmocka_unit_test(test_health_tells_start_readiness_and_life_apart),
         cmocka_unit_test(test_a_reload_is_told_with_what_holds_or_where_the_file_is_wrong),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
