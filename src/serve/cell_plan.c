@@ -203,12 +203,20 @@ void cell_share(cell_wish *w, uint32_t n, uint64_t left)
     }
 }
 
+/* Answers that are kept for --log-prompts: of all that may run or wait at once. */
+static uint64_t plan_answers(const spark_config *c)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < c->n_models; i++) n += (uint64_t)c->models[i].parallel + c->models[i].queue;
+    return c->log_prompts ? n * CELL_LOG_TEXT : 0;
+}
+
 cell_front cell_front_plan(const spark_config *c)
 {
     const uint64_t links = (uint64_t)c->n_models * spark_wire_bytes(SPARK_WIRE_CLIENT, SPARK_WIRE_STREAMS);
     const uint64_t connections = (uint64_t)c->max_connections * (c->tls_cert ? PLAN_CONNECTION_TLS : PLAN_CONNECTION);
     const uint64_t least = PLAN_FRONT_LEAST + links, part = c->memory / PLAN_FRONT_PART;
-    cell_front f = {.wish = PLAN_FRONT + links + connections + c->max_bodies};
+    cell_front f = {.wish = PLAN_FRONT + links + connections + c->max_bodies + plan_answers(c)};
     f.planned = f.wish;
     if (c->memory && f.planned > part) f.planned = part > least ? part : least;
     return f;

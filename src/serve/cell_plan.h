@@ -67,6 +67,9 @@ typedef struct cell_wish {
 } cell_wish;
 void cell_share(cell_wish *w, uint32_t n, uint64_t left);
 
+/* Bytes of each prompt, and of each answer, that --log-prompts logs; an answer is kept until it ends. */
+enum { CELL_LOG_TEXT = 16 << 10 };
+
 /* Front and warden. */
 typedef struct cell_front {
     uint64_t wish;    /* what they take when every limit of the settings is reached */

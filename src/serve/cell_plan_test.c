@@ -65,6 +65,21 @@ static void test_the_front_takes_an_eighth_of_a_budget_at_most(void **state)
     spark_config_destroy(&c);
 }
 
+static void test_answers_kept_for_the_log_are_counted(void **state)
+{
+    (void)state;
+    spark_config *c = NULL;
+    spark_err err;
+    assert_ok(spark_config_create(&c, &err));
+    assert_ok(spark_config_add_model(c, "demo=", &err));
+    c->models[0].parallel = 5;
+    c->models[0].queue = 3;
+    const uint64_t without = cell_front_plan(c).wish;
+    c->log_prompts = true;
+    assert_int_equal(cell_front_plan(c).wish, without + 8 * CELL_LOG_TEXT);
+    spark_config_destroy(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -73,6 +88,7 @@ int main(void)
         cmocka_unit_test(test_who_does_not_fit_learns_what_is_left_and_nobody_gets_more_than_his_least),
         cmocka_unit_test(test_a_sum_goes_over_the_wire_as_it_was),
         cmocka_unit_test(test_the_front_takes_an_eighth_of_a_budget_at_most),
+        cmocka_unit_test(test_answers_kept_for_the_log_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

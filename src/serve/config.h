@@ -87,7 +87,7 @@ typedef enum spark_setting_kind {
     X(log_level, CHOICE, "--log-level", "LEVEL", "info", 0, 0, "error|warn|info|debug", "what is logged")              \
     X(log_format, CHOICE, "--log-format", "FORM", "auto", 0, 0, "auto|json|text",                                      \
       "auto: text on a terminal, else JSON lines")                                                                     \
-    X(log_prompts, BOOL, "--log-prompts", NULL, "no", 0, 0, NULL, "logs hold prompts and answers")                     \
+    X(log_prompts, BOOL, "--log-prompts", NULL, "no", 0, 0, NULL, "logs hold prompts and answers, 16 KiB of each")     \
     X(max_connections, U32, "--max-connections", "N", "10000", 1, 1000000, NULL, "connections at once")                \
     X(max_per_address, U32, "--max-per-address", "N", "0", 0, 1000000, NULL, "of one address; 0: no bound of its own") \
     X(max_head, SIZE, "--max-head", "SIZE", "32K", 1024, 1u << 20, NULL, "bytes of request line and headers")          \

@@ -182,6 +182,9 @@ static spark_status front_go(front *f, spark_err *err)
         SPARK_TRY(http_server_listen(f->server, at, err));
     }
     f->going = true;
+    if (c->log_prompts)
+        spark_log_say(f->log, SPARK_LOG_WARN, "prompts_logged",
+                      "prompts and answers are written to this log (log_prompts)");
     front_tell(f, CONTROL_UP, 0);
     return SPARK_SUCCESS;
 }

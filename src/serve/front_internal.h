@@ -52,6 +52,8 @@ typedef struct front_choice {
     uint32_t owed;     /* those of them that are not granted (again) yet */
     uint64_t token_ns; /* when its last token came */
     bool handed;       /* how long the hand-over took was counted */
+    bool said_more;    /* than is kept */
+    api_out said;      /* the answer until now, for --log-prompts; else empty */
 } front_choice;
 
 struct front_link {
@@ -102,6 +104,7 @@ struct front_job {
     bool waits, waited;    /* for its model */
     bool begun;            /* the head of a stream is out */
     bool ended_by_length;
+    bool told;                   /* its prompts stand in the log */
     spark_finished_message last; /* of the choice that ended last: times for the log */
     uint64_t began_ns, first_ns, last_ns;
     uint64_t limit_ms; /* from began_ns; 0: none */
@@ -196,6 +199,11 @@ void front_metrics_refused(front *f, const char *reason);
 /* The same, by the code of an error; one that is no refusal is not counted. Not of the gate, which has its own words. */
 void front_metrics_refused_by(front *f, const api_error *e);
 void front_metrics_print(front *f, api_out *out);
+
+/* front_prompts.c: nothing of it without --log-prompts */
+void front_prompts_asked(front_job *j); /* once; later calls do nothing */
+void front_prompts_said(front_choice *c, spark_bytes text);
+void front_prompts_answered(front_choice *c, bool whole); /* whole: also if it is empty. Lets go of what was kept */
 
 /* front_live.c */
 SPARK_MUST_CHECK spark_status front_live_start(front *f, spark_err *err);

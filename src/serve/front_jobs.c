@@ -33,6 +33,8 @@ static void job_account(front_job *j, int status, const api_error *e)
     uint64_t prompt = 0, cached = 0, drawn = 0;
     const uint64_t now = spark_clock_ns();
     if (j->reply) api_reply_counts(j->reply, &prompt, &cached, &drawn);
+    front_prompts_asked(j);
+    for (uint32_t i = 0; j->choices && i < j->call.n_asks; i++) front_prompts_answered(&j->choices[i], false);
     if (v->who.number) spark_gate_charge(v->f->gate, v->who.number, (int64_t)(prompt + drawn), spark_gate_now());
     spark_log_answered(v->f->log, &(spark_log_request){.id = http_request_id(v->x),
                                                        .method = http_request_method_text(v->x),
@@ -57,7 +59,10 @@ static void job_account(front_job *j, int status, const api_error *e)
 static void job_free(front_job *j)
 {
     front *f = j->visit->f;
-    for (uint32_t i = 0; j->choices && i < j->call.n_asks; i++) front_choice_release(&j->choices[i]);
+    for (uint32_t i = 0; j->choices && i < j->call.n_asks; i++) {
+        front_choice_release(&j->choices[i]);
+        api_out_free(&j->choices[i].said);
+    }
     if (j->model) {
         j->model->n_jobs--;
         j->model->used_ns = spark_clock_ns();
@@ -171,6 +176,7 @@ static void job_ask(front_job *j)
     spark_err err = {0};
     api_error e = {0};
     j->waits = false;
+    front_prompts_asked(j);
     if (!api_call_check(&j->call, &j->model->card, &e)) {
         job_refuse(j, &e);
         return;
@@ -411,6 +417,7 @@ static spark_status job_piece(front_choice *c, spark_bytes payload, spark_err *e
     if (m.has_token) front_metrics_token(j, c, now);
     if (!j->first_ns && m.has_token) j->first_ns = now;
     c->owed += (uint32_t)payload.len;
+    front_prompts_said(c, m.text);
     api_reply_piece(j->reply, c->index, &m, &j->out);
     if (!j->call.stream || !j->begun || http_reply_room(j->visit->x) > 0) front_choice_grant(c);
     return SPARK_SUCCESS;
@@ -443,13 +450,17 @@ void front_job_event(front_choice *c, const spark_wire_frame *frame)
     case SPARK_WIRE_PIECE:
         if (!spark_ok(job_piece(c, frame->payload, &err))) job_fail(c, "a piece of text", &err);
         break;
-    case SPARK_WIRE_DATA: api_reply_data(j->reply, c->index, frame->payload, &j->out); break;
+    case SPARK_WIRE_DATA:
+        if (!j->call.context && j->call.asks[c->index].kind > SPARK_ASK_TOKENIZE) front_prompts_said(c, frame->payload);
+        api_reply_data(j->reply, c->index, frame->payload, &j->out);
+        break;
     case SPARK_WIRE_FINISHED:
         if (spark_ok(spark_get_finished(&finished, frame->payload, &err))) {
             api_reply_finished(j->reply, c->index, &finished, &j->out);
             j->last = finished;
             j->ended_by_length |= finished.finish == SPARK_FINISH_LENGTH;
             front_metrics_finished(j, &finished);
+            front_prompts_answered(c, true);
             break;
         }
         job_fail(c, "its end", &err);

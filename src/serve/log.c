@@ -35,7 +35,7 @@ struct spark_log {
     bool json, ask_room; /* ask_room: the descriptor may block, so poll comes before each write */
     char line[SPARK_LOG_LINE];
     size_t len;
-    bool open, cut;
+    bool open, cut, private; /* private: the line holds what people asked, and is wiped when it is out */
     uint64_t repeats;
     char rest[SPARK_LOG_LINE]; /* of a line that a socket took in part */
     size_t rest_len;
@@ -117,6 +117,7 @@ static bool log_write(spark_log *l, const char *p, size_t n)
         if (l->rest_len) return false;
     }
     const size_t put = log_write_once(l, p, n);
+    if (l->o.prompts) explicit_bzero(l->rest, sizeof l->rest);
     if (put == 0) return false;
     l->rest_len = n - put;
     memcpy(l->rest, p + put, l->rest_len);
@@ -169,22 +170,35 @@ static size_t log_escape(const uint8_t *p, size_t len, char out[8], size_t *used
     return *used;
 }
 
+/* As many characters of v as go before `end` of the line, with `more` bytes free behind them; how many bytes of v those are. */
+static size_t log_put_chars(spark_log *l, spark_bytes v, size_t end, size_t more)
+{
+    size_t i = 0;
+    for (size_t used = 0; i < v.len; i += used) {
+        char text[8];
+        const size_t n = log_escape(v.ptr + i, v.len - i, text, &used);
+        if (l->len + n + more > end) break;
+        log_put(l, text, n);
+    }
+    return i;
+}
+
+static size_t log_end_of(const spark_log *l, size_t max)
+{
+    const size_t left = SPARK_LOG_LINE - LOG_TAIL - l->len;
+    return l->len + (max < left ? max : left);
+}
+
 /* A value in quotes, of at most max bytes; what is longer ends in "...". Texts without blanks or marks stand bare in the readable form. */
 static void log_put_value(spark_log *l, spark_bytes v, size_t max)
 {
     bool bare = !l->json && v.len > 0;
     for (size_t i = 0; bare && i < v.len; i++) bare = v.ptr[i] > ' ' && v.ptr[i] < 0x7f && !strchr("\"\\=", v.ptr[i]);
-    const size_t left = SPARK_LOG_LINE - LOG_TAIL - l->len, end = l->len + (max < left ? max : left);
+    const size_t end = log_end_of(l, max);
     if (!bare) log_put(l, "\"", 1);
-    for (size_t i = 0, used = 0; i < v.len; i += used) {
-        char text[8];
-        const size_t n = log_escape(v.ptr + i, v.len - i, text, &used);
-        if (l->len + n + 4 > end) {
-            log_put(l, "...", 3);
-            l->cut = true;
-            break;
-        }
-        log_put(l, text, n);
+    if (log_put_chars(l, v, end, 4) < v.len) {
+        log_put(l, "...", 3);
+        l->cut = true;
     }
     if (!bare) log_put(l, "\"", 1);
 }
@@ -218,7 +232,7 @@ static void log_head(spark_log *l, spark_log_level level, const char *event)
     spark_time_write(now.s, now.ms, ts);
     l->len = 0;
     l->open = true;
-    l->cut = false;
+    l->cut = l->private = false;
     l->repeats = 0;
     if (l->json) {
         log_put_text(l, "{\"ts\":\"");
@@ -252,7 +266,9 @@ static bool log_finish(spark_log *l)
                   l->json ? "}" : "");
     log_put(l, tail, (size_t)n);
     l->open = false;
-    return log_write(l, l->line, l->len);
+    const bool out = log_write(l, l->line, l->len);
+    if (l->private) explicit_bzero(l->line, l->len);
+    return out;
 }
 
 /* Says how many lines were lost, as soon as there is room again. */
@@ -348,9 +364,22 @@ void spark_log_text(spark_log *l, const char *name, const char *value)
     if (value) spark_log_bytes(l, name, spark_bytes_of(value));
 }
 
-void spark_log_private(spark_log *l, const char *name, spark_bytes value)
+bool spark_log_takes_private(const spark_log *l) { return spark_log_on(l, SPARK_LOG_INFO) && l->o.prompts; }
+
+size_t spark_log_private(spark_log *l, const char *name, spark_bytes value)
 {
-    if (l && l->o.prompts && log_field(l, name, 8)) log_put_value(l, value, SPARK_LOG_PRIVATE);
+    if (!l || !l->o.prompts || !log_field(l, name, 16)) return 0;
+    l->private = true;
+    const size_t end = log_end_of(l, SPARK_LOG_PRIVATE);
+    log_put(l, "\"", 1);
+    const size_t taken = log_put_chars(l, value, end, 1);
+    log_put(l, "\"", 1);
+    return taken;
+}
+
+void spark_log_cut(spark_log *l)
+{
+    if (l) l->cut = true;
 }
 
 void spark_log_u64(spark_log *l, const char *name, uint64_t value) { log_number(l, name, "%" PRIu64, value); }

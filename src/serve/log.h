@@ -64,7 +64,12 @@ void spark_log_bytes(spark_log *l, const char *name, spark_bytes value);
 void spark_log_u64(spark_log *l, const char *name, uint64_t value);
 void spark_log_i64(spark_log *l, const char *name, int64_t value);
 void spark_log_ms(spark_log *l, const char *name, uint64_t ns); /* as milliseconds with three digits */
-void spark_log_private(spark_log *l, const char *name, spark_bytes value);
+/* Whether texts of prompts and answers are written at all, and with them the lines that hold them (of the level info). */
+bool spark_log_takes_private(const spark_log *l);
+/* As much of a text as a field takes, at most SPARK_LOG_PRIVATE bytes as written, whole characters; returns how many bytes of `value` those
+ * are (of any text at least one), 0 if nothing was written. The rest goes on a next line, or spark_log_cut tells that there is more. */
+size_t spark_log_private(spark_log *l, const char *name, spark_bytes value);
+void spark_log_cut(spark_log *l);
 void spark_log_end(spark_log *l);
 
 /* The usual line of the warden and the front: what happened to a model, and why. Both may be NULL. */

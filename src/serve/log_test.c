@@ -156,6 +156,64 @@ static void test_prompts_are_written_only_if_it_was_said(void **state)
     }
 }
 
+/* Bytes of a text that a line took, and whether the line tells that there is more. */
+static size_t private_line(fixture *f, spark_bytes text, bool cut)
+{
+    spark_log_begin(f->log, SPARK_LOG_INFO, "prompt");
+    const size_t taken = spark_log_private(f->log, "text", text);
+    if (cut) spark_log_cut(f->log);
+    spark_log_end(f->log);
+    return taken;
+}
+
+static void test_a_long_text_goes_over_lines_by_whole_characters(void **state)
+{
+    (void)state;
+    fixture f = on_pipe(SPARK_LOG_JSON, true);
+    char text[9000], back[9000] = "";
+    for (size_t i = 0; i < sizeof text; i += 3) memcpy(text + i, i % 2 ? "\xe2\x82\xac" : "\n\"x", 3);
+    size_t n_lines = 0;
+    for (size_t at = 0, taken = 0; at < sizeof text; at += taken, n_lines++) {
+        taken = private_line(&f, (spark_bytes){(const uint8_t *)text + at, sizeof text - at}, false);
+        assert_in_range(taken, 1, SPARK_LOG_PRIVATE);
+        json_t *j = one_line(&f);
+        const json_t *v = json_object_get(j, "text");
+        assert_int_equal(json_string_length(v), taken);
+        memcpy(back + at, json_string_value(v), taken);
+        assert_null(json_object_get(j, "cut"));
+        json_decref(j);
+    }
+    assert_memory_equal(back, text, sizeof text);
+    assert_true(n_lines > 5);
+    assert_int_equal(private_line(&f, spark_bytes_of("abc"), true), 3);
+    json_t *j = one_line(&f);
+    assert_true(json_is_true(json_object_get(j, "cut")));
+    json_decref(j);
+    drop(&f);
+}
+
+static void test_private_texts_are_taken_only_where_they_are_written(void **state)
+{
+    (void)state;
+    const spark_log_level levels[] = {SPARK_LOG_WARN, SPARK_LOG_INFO};
+    for (int prompts = 0; prompts < 2; prompts++)
+        for (size_t i = 0; i < SPARK_COUNT(levels); i++) {
+            fixture f = on_pipe(SPARK_LOG_JSON, prompts);
+            spark_log *own = f.log;
+            const spark_log_options o = {f.out, levels[i], SPARK_LOG_JSON, prompts, NULL, test_clock};
+            assert_ok(spark_log_create(&f.log, &o, NULL));
+            const bool takes = prompts && levels[i] == SPARK_LOG_INFO;
+            assert_int_equal(spark_log_takes_private(f.log), takes);
+            assert_int_equal(private_line(&f, spark_bytes_of("abc"), false), takes ? 3 : 0);
+            spark_log_destroy(&f.log);
+            f.log = own;
+            drop(&f);
+        }
+    assert_false(spark_log_takes_private(NULL));
+    assert_int_equal(spark_log_private(NULL, "text", spark_bytes_of("abc")), 0);
+    spark_log_cut(NULL);
+}
+
 static void test_levels_below_the_asked_one_are_silent(void **state)
 {
     (void)state;
@@ -324,6 +382,8 @@ int main(void)
         cmocka_unit_test(test_the_readable_form_quotes_only_what_needs_it),
         cmocka_unit_test(test_prompts_are_written_only_if_it_was_said),
         cmocka_unit_test(test_levels_below_the_asked_one_are_silent),
+        cmocka_unit_test(test_a_long_text_goes_over_lines_by_whole_characters),
+        cmocka_unit_test(test_private_texts_are_taken_only_where_they_are_written),
         cmocka_unit_test(test_a_full_line_leaves_fields_out_and_says_so),
         cmocka_unit_test(test_a_pipe_that_nobody_reads_never_blocks),
         cmocka_unit_test(test_a_socket_that_takes_half_a_line_gets_the_rest_first),

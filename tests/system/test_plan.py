@@ -37,6 +37,8 @@ class Sum(Folder):
             (self.assertGreater if grows else self.assertLess)(got, base[part], options)
         wide = spark_json('plan', '--json', '--max-connections', '20000')['front']['planned']
         self.assertGreater(wide, spark_json('plan', '--json')['front']['planned'])
+        kept = spark_json('plan', '--json', '--log-prompts')['front']['planned']
+        self.assertEqual(kept - spark_json('plan', '--json')['front']['planned'], (16 + 256) * 16384) # of each that may run or wait
 
     def test_files_are_served_by_their_names_and_a_broken_one_is_told(self):
         bad = self.dir / 'my model.gguf'
