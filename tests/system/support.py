@@ -1,5 +1,5 @@
 """What the whole-system tests share: the binary under test, where data lie, how to run a command, as whom, and how to wait."""
-import json, os, pathlib, shutil, subprocess, tempfile, time, unittest
+import json, os, pathlib, shutil, subprocess, sys, tempfile, time, unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SPARK = os.environ.get('SPARK_BINARY') or str(ROOT / 'build/spark')
@@ -15,6 +15,12 @@ AS_USER = ['setpriv', '--reuid', '12345', '--regid', '12345', '--clear-groups', 
 NO_MORE = ['unshare', '--user', '--map-root-user', 'sh', '-c', 'echo 0 > /proc/sys/user/$0 && exec "$@"']
 WITHOUT_NETWORKS = [*NO_MORE, 'max_net_namespaces']
 WITHOUT_NAMESPACES = [*NO_MORE, 'max_user_namespaces']
+
+# A network with nothing in it but loopback, which must be brought up. Who is not root gets it with a user namespace, and rights in it that
+# DROPPED takes off again.
+ALONE = ['unshare', *([] if os.geteuid() == 0 else ['--user', '--map-current-user', '--keep-caps']), '--net', sys.executable, '-c',
+         'import fcntl, os, socket, struct, sys; fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh14x", b"lo", 0x41)); os.execvp(sys.argv[1], sys.argv[1:])']
+DROPPED = ['setpriv', '--ambient-caps', '-all', '--inh-caps', '-all', '--']
 
 
 def can(*command):

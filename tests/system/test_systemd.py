@@ -1,12 +1,8 @@
 """Started as an operator starts it: by systemd's sockets and messages, from a file, by variables, behind TLS and proxies."""
-import contextlib, http.client, json, os, pathlib, re, shutil, signal, socket, ssl, struct, subprocess, sys, time, unittest
+import contextlib, http.client, json, os, pathlib, re, shutil, signal, socket, ssl, struct, subprocess, time, unittest
 
 from serving import Server, UnixConnection, free_port, new_key
-from support import AS_USER, CLEAN, ROOT, SPARK, Folder, can, spark, wait_until
-
-# A network with nothing in it but loopback, which must be brought up.
-ALONE = ['unshare', '--net', sys.executable, '-c', 'import fcntl, os, socket, struct, sys; '
-         'fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh14x", b"lo", 0x41)); os.execvp(sys.argv[1], sys.argv[1:])']
+from support import ALONE, AS_USER, CLEAN, ROOT, SPARK, Folder, can, spark, wait_until
 
 
 class Manager:
