@@ -141,6 +141,15 @@ extern const size_t api_n_headers;
 /* The time that a client gives its request; ptr NULL: *ms is 0, no bound. False: *e tells why. */
 bool api_timeout_parse(spark_bytes header, uint32_t *ms, api_error *e);
 
+/* ---- Query parameters ---- */
+
+typedef struct api_query {
+    spark_bytes model; /* empty: none was named. Borrowed */
+    bool fail_on_no_slot;
+} api_query;
+/* One parameter, decoded, of a route; *q began as zeros. False: *e tells why it is refused. */
+bool api_query_take(api_query *q, const api_route *r, spark_bytes name, spark_bytes value, api_error *e);
+
 /* ---- Requests ---- */
 
 typedef enum api_load { API_LOAD_NONE, API_LOAD_NOW, API_LOAD_NO_MORE } api_load;

@@ -219,6 +219,7 @@ void api_print_reference(api_out *o)
 {
     reference_routes(o);
     reference_headers(o);
+    api_print_parameters(o);
     for (size_t i = 0; i < api_n_openai_tables; i++) reference_fields(o, api_openai_tables[i]);
     for (size_t i = 0; i < api_n_ollama_tables; i++) reference_fields(o, api_ollama_tables[i]);
     for (size_t i = 0; i < api_n_llama_tables; i++) reference_fields(o, api_llama_tables[i]);

@@ -1,4 +1,4 @@
-/* api_fuzz.c - aims at api_call_parse and api_reply_*: the first byte chooses a route, the rest is a body. What is taken must make
+/* api_fuzz.c - aims at api_call_parse, api_query_take and api_reply_*: the first byte chooses a route, the rest is a body. What is taken must make
  * asks that cross the wire unchanged, and a reply to it, whatever its pieces hold, must be valid JSON throughout. */
 #include <jansson.h>
 #include <stdio.h>
@@ -112,6 +112,20 @@ static void fuzz_timeout(spark_bytes text)
     if (text.ptr && !spark_bytes_is(text, again)) abort();
 }
 
+/* NAME=VALUE: what is taken stays within what was said; what is not has words. */
+static void fuzz_query(const api_route *r, spark_bytes text)
+{
+    const uint8_t *eq = text.len ? memchr(text.ptr, '=', text.len) : NULL;
+    const size_t n = eq ? (size_t)(eq - text.ptr) : text.len;
+    const spark_bytes value = {text.ptr + n + (eq != NULL), text.len - n - (eq != NULL)};
+    api_query q = {0};
+    api_error e;
+    if (!api_query_take(&q, r, (spark_bytes){text.ptr, n}, value, &e))
+        fuzz_error(r->dialect, &e);
+    else if (q.model.len && !spark_bytes_equal(q.model, value))
+        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     spark_arena *a = NULL;
@@ -121,6 +135,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const api_route *route = &api_routes[data[0] % api_n_routes];
     const spark_bytes body = {data + 1, size - 1};
     fuzz_timeout(body);
+    fuzz_query(route, body);
     if (spark_arena_create(&a, 64u << 20, NULL).code != SPARK_OK) abort();
     if (api_call_parse(&call, route, body, (spark_bytes){0}, a, &e)) {
         for (uint32_t i = 0; i < call.n_asks; i++) fuzz_ask(&call.asks[i], a);

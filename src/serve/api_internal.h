@@ -32,6 +32,23 @@ enum {
     API_IF_AUTO = 128, /* "auto", "default" */
 };
 
+/* A parameter of the query, and the routes that know it. */
+typedef struct api_parameter {
+    const char *name;
+    uint32_t handlers; /* bits */
+    api_class cls;
+    uint8_t unless; /* API_REFUSED: values that ask for nothing, and are accepted */
+    const char *note;
+} api_parameter;
+enum {
+    API_UNLESS_OFF = 1,   /* 0, false */
+    API_UNLESS_AS_IT_IS,  /* 1, true where a model is loaded for the request anyway; else 0, false */
+    API_UNLESS_THIS_FORM, /* the name of the form that /metrics has */
+};
+extern const api_parameter api_parameters[];
+extern const size_t api_n_parameters;
+void api_print_parameters(api_out *o); /* their table, as Markdown */
+
 typedef struct api_reader api_reader;
 typedef struct api_field api_field;
 typedef bool api_read(api_reader *r, const api_field *f, json_t *v);

@@ -435,6 +435,105 @@ static void test_every_field_behaves_as_its_class(void **s)
     assert_int_equal(found, SPARK_COUNT(field_places));
 }
 
+/* ---- Every parameter of the query ---- */
+
+/* The code of the refusal of one parameter, or "taken". */
+static const char *query_outcome(api_query *q, const api_route *r, const char *name, const char *value)
+{
+    static api_error e;
+    *q = (api_query){0};
+    if (api_query_take(q, r, spark_bytes_of(name), spark_bytes_of(value), &e)) return "taken";
+    assert_int_equal(e.status, 400);
+    assert_string_equal(e.param, name);
+    assert_non_null(strstr(e.message, name));
+    return e.code;
+}
+
+static void query_expect(const api_route *r, const char *name, const char *value, const char *code)
+{
+    api_query q;
+    const char *got = query_outcome(&q, r, name, value);
+    if (strcmp(got, code) != 0) fail_msg("%s %s?%s=%s: %s, not %s", r->method, r->path, name, value, got, code);
+}
+
+/* Routes that pass over what stands there: the page, and those that refuse whatever is asked. */
+static bool query_is_not_read(const api_route *r)
+{
+    return r->handler == API_ROOT || r->handler == API_FORBIDDEN || r->handler == API_LATER;
+}
+
+static void query_try(const api_route *r, const api_parameter *p)
+{
+    static const char *const nothing[] = {
+        [API_UNLESS_OFF] = "0", [API_UNLESS_AS_IT_IS] = NULL, [API_UNLESS_THIS_FORM] = "prometheus"};
+    const bool loads = r->handler >= API_CHAT;
+    switch (p->cls) {
+    case API_HONOURED: query_expect(r, p->name, "", "invalid_value"); break;
+    case API_NEUTRAL:
+        query_expect(r, p->name, "", "taken");
+        query_expect(r, p->name, "2024-10-21", "taken");
+        break;
+    case API_REFUSED:
+        query_expect(r, p->name, "x", "unsupported_parameter");
+        query_expect(r, p->name, "", "unsupported_parameter");
+        query_expect(r, p->name, "1", p->unless == API_UNLESS_AS_IT_IS && loads ? "taken" : "unsupported_parameter");
+        query_expect(r, p->name, "false",
+                     p->unless == API_UNLESS_OFF || (p->unless == API_UNLESS_AS_IT_IS && !loads)
+                         ? "taken"
+                         : "unsupported_parameter");
+        if (p->unless && nothing[p->unless]) query_expect(r, p->name, nothing[p->unless], "taken");
+        break;
+    }
+}
+
+static void test_every_query_parameter_behaves_as_its_class(void **s)
+{
+    (void)s;
+    for (size_t i = 0; i < api_n_routes; i++) {
+        const api_route *r = &api_routes[i];
+        query_expect(r, "nonesuch", "1", query_is_not_read(r) ? "taken" : "unknown_parameter");
+        query_expect(r, "key", "sk-x", query_is_not_read(r) ? "taken" : "unsupported_parameter");
+        for (size_t k = 0; k < api_n_parameters; k++) {
+            const api_parameter *p = &api_parameters[k];
+            size_t n_rows = 0; /* of this name on this route */
+            for (size_t m = 0; m < api_n_parameters; m++)
+                n_rows += strcmp(api_parameters[m].name, p->name) == 0 && api_parameters[m].handlers >> r->handler & 1;
+            assert_true(n_rows <= 1);
+            if (p->handlers >> r->handler & 1)
+                query_try(r, p);
+            else if (n_rows == 0 && !query_is_not_read(r))
+                query_expect(r, p->name, "1", "unknown_parameter");
+        }
+    }
+}
+
+static void test_query_parameters_that_are_honoured_say_what_is_asked(void **s)
+{
+    (void)s;
+    const api_route *slots = api_route_find("GET", spark_bytes_of("/slots")).route,
+                    *props = api_route_find("GET", spark_bytes_of("/props")).route;
+    static const struct {
+        const char *value, *code;
+        bool on;
+    } rows[] = {{"1", "taken", true},           {"true", "taken", true},          {"0", "taken", false},
+                {"false", "taken", false},      {"", "invalid_value", false},     {"yes", "invalid_value", false},
+                {"11", "invalid_value", false}, {"TRUE", "invalid_value", false}, {" 1", "invalid_value", false}};
+    api_query q;
+    char name[SPARK_MAX_MODEL_NAME + 2];
+    for (size_t i = 0; i < SPARK_COUNT(rows); i++) {
+        assert_string_equal(query_outcome(&q, slots, "fail_on_no_slot", rows[i].value), rows[i].code);
+        assert_int_equal(q.fail_on_no_slot, rows[i].on);
+    }
+    query_expect(props, "fail_on_no_slot", "1", "unknown_parameter");
+    assert_string_equal(query_outcome(&q, props, "model", "a b"), "taken");
+    assert_true(spark_bytes_is(q.model, "a b"));
+    memset(name, 'x', sizeof name);
+    name[SPARK_MAX_MODEL_NAME + 1] = 0;
+    query_expect(slots, "model", name, "invalid_value");
+    name[SPARK_MAX_MODEL_NAME] = 0;
+    query_expect(slots, "model", name, "taken");
+}
+
 /* All of a call that an engine or a reply sees. */
 static json_t *call_seen(const api_call *c)
 {
@@ -873,6 +972,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_many_values_are_refused_before_they_take_memory),
         cmocka_unit_test(test_content_types),
         cmocka_unit_test(test_every_field_behaves_as_its_class),
+        cmocka_unit_test(test_every_query_parameter_behaves_as_its_class),
+        cmocka_unit_test(test_query_parameters_that_are_honoured_say_what_is_asked),
         cmocka_unit_test(test_what_is_honoured_changes_what_is_asked_and_nothing_else_does),
         cmocka_unit_test(test_each_number_of_sampling_goes_where_its_name_says),
         cmocka_unit_test(test_parsing_without_memory_is_an_error_and_leaks_nothing),

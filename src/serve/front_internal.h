@@ -89,6 +89,7 @@ typedef struct front_visit {
     front *f;
     http_exchange *x;
     api_match match;
+    api_query query;
     spark_gate_verdict who; /* number 0: no key was asked */
     front_job *job;
 } front_visit;

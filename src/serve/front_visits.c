@@ -166,10 +166,20 @@ static void reply_preflight(front *f, http_exchange *x)
     front_reply(f, x, 204, NULL, (spark_bytes){0}, fields, SPARK_COUNT(fields));
 }
 
+/* Every parameter of the query; false: *e tells which is refused. */
+static bool visit_query(http_exchange *x, const api_route *r, api_query *q, api_error *e)
+{
+    spark_bytes name, value;
+    for (uint32_t i = 0; http_request_query(x, i, &name, &value); i++)
+        if (!api_query_take(q, r, name, value, e)) return false;
+    return true;
+}
+
 static void visit_on_head(void *ctx, http_exchange *x)
 {
     front *f = ctx;
     api_error e = {0};
+    api_query query = {0};
     const uint32_t bits = ((const front_door *)http_request_listener(x)->tag)->bits;
     const bool open_door = bits & CONTROL_LISTEN_OPEN;
     const api_match m = api_route_find(http_request_method_text(x), http_request_path(x));
@@ -184,7 +194,12 @@ static void visit_on_head(void *ctx, http_exchange *x)
         return;
     }
     if (m.route && m.route->access == API_OPEN) {
-        http_request_max_body(x, 0);
+        if (visit_query(x, m.route, &query, &e)) {
+            http_request_max_body(x, 0);
+            return;
+        }
+        front_metrics_answer(f, m.route, e.status);
+        front_reply_error(f, x, m.dialect, &e);
         return;
     }
     spark_gate_verdict who;
@@ -196,10 +211,11 @@ static void visit_on_head(void *ctx, http_exchange *x)
         return;
     }
     front_visit *v = calloc(1, sizeof *v);
-    if (!v || !m.route || f->draining) {
+    const bool understood = m.route && visit_query(x, m.route, &query, &e);
+    if (!v || !understood || f->draining) {
         if (!m.route)
             api_error_match(&e, &m, http_request_method_text(x), http_request_path(x));
-        else
+        else if (understood)
             api_error_set(&e, 503, v ? "shutting_down" : "overloaded", "",
                           v ? "the server is shutting down" : "out of memory");
         if (m.route) front_metrics_refused_by(f, &e);
@@ -218,7 +234,7 @@ static void visit_on_head(void *ctx, http_exchange *x)
         }
         return;
     }
-    *v = (front_visit){.f = f, .x = x, .match = m, .who = who};
+    *v = (front_visit){.f = f, .x = x, .match = m, .query = query, .who = who};
     http_exchange_set(x, v);
     if (m.route->method[0] == 'G') http_request_max_body(x, 0);
 }
@@ -296,12 +312,21 @@ static const api_card *visit_card(const front_visit *v, const api_card *cards, s
     return NULL;
 }
 
-static uint32_t model_running(const front *f, const api_card *c)
+/* What is being decoded; with fail_on_no_slot 503 where no slot is free. A model that is loaded on use has its slots before it is. */
+static bool visit_slots(const front_visit *v, const api_card *c, api_out *out, api_error *e)
 {
-    for (uint32_t i = 0; i < f->n_models; i++)
-        if (strcmp(f->models[i].config->name, c->name) == 0 && f->models[i].link)
-            return f->models[i].link->stats.n_running;
-    return 0;
+    const front *f = v->f;
+    const front_model *m = f->models;
+    while (strcmp(m->config->name, c->name) != 0) m++; /* the card is of one of them */
+    const uint32_t running = m->link ? m->link->stats.n_running : 0;
+    const bool none = m->link ? running >= c->n_slots : m->config->load == 0;
+    if (v->query.fail_on_no_slot && none) {
+        api_error_set(e, 503, "overloaded", "", "no slot of model '%s' is free", c->name);
+        e->retry_ms = 1000;
+        return false;
+    }
+    api_print_slots(out, c, running);
+    return true;
 }
 
 /* Prints the answer; false: *e instead. */
@@ -312,7 +337,8 @@ static bool visit_print(front_visit *v, api_out *out, api_error *e)
     api_call call = {0};
     spark_arena *a = NULL;
     spark_err err;
-    const api_card *c = visit_card(v, cards, n, v->match.id);
+    const spark_bytes asked = v->query.model.len ? v->query.model : v->match.id;
+    const api_card *c = visit_card(v, cards, n, asked);
     switch ((int)v->match.route->handler) {
     case API_METRICS_TEXT: front_metrics_print(v->f, out); return true;
     case API_WATCH: front_live_print(v->f, out); return true;
@@ -339,11 +365,11 @@ static bool visit_print(front_visit *v, api_out *out, api_error *e)
         if (c) api_print_props(out, c);
         break;
     case API_SLOTS:
-        if (c) api_print_slots(out, c, model_running(v->f, c));
+        if (c) return visit_slots(v, c, out, e);
         break;
     default: api_route_refusal(e, v->match.route); return false;
     }
-    if (!c) api_error_model(e, v->match.id);
+    if (!c) api_error_model(e, asked);
     return c != NULL;
 }
 

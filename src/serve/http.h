@@ -103,8 +103,9 @@ int64_t http_tls_expires_s(struct ssl_ctx_st *tls); /* when its certificate ends
 http_method http_request_method(const http_exchange *x);
 const char *http_request_method_text(const http_exchange *x);
 spark_bytes http_request_path(
-    const http_exchange
-        *x); /* percent-decoded UTF-8 without NUL, "." and ".." segments, query; begins with '/', or is "*" */
+    const http_exchange *x); /* percent-decoded UTF-8 without NUL, "." and ".." segments; begins with '/', or is "*" */
+/* The i-th parameter of the query, percent-decoded UTF-8 without NUL; no name comes twice. False: there are no more. */
+bool http_request_query(const http_exchange *x, uint32_t i, spark_bytes *name, spark_bytes *value);
 spark_bytes http_request_header(const http_exchange *x,
                                 const char *lower_name); /* ptr NULL = absent; repeated list headers joined by ", " */
 spark_bytes http_request_body(const http_exchange *x);

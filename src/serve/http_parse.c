@@ -587,4 +587,11 @@ spark_bytes http_parser_query(const http_parser *p, const char *name)
 {
     return parse_find(p, p->query, p->n_query, name);
 }
+bool http_parser_query_at(const http_parser *p, uint32_t i, spark_bytes *name, spark_bytes *value)
+{
+    if (i >= p->n_query) return false;
+    *name = parse_text(p, p->query[i].name, p->query[i].name_len);
+    *value = parse_text(p, p->query[i].value, p->query[i].value_len);
+    return true;
+}
 spark_bytes http_parser_path(const http_parser *p) { return parse_text(p, p->target, p->path_len); }

@@ -113,6 +113,7 @@ spark_bytes http_parser_path(const http_parser *p);
 const char *http_parser_method_text(const http_parser *p);
 spark_bytes http_parser_header(const http_parser *p, const char *lower_name);
 spark_bytes http_parser_query(const http_parser *p, const char *name);
+bool http_parser_query_at(const http_parser *p, uint32_t i, spark_bytes *name, spark_bytes *value); /* false: no i-th */
 
 /* Parts, for tests: decodes %XX in place (and '+' to space). False: a bad escape or a NUL. */
 bool http_percent_decode(char *text, uint32_t *len, bool plus_is_space);

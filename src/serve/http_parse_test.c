@@ -118,6 +118,12 @@ static void test_path_and_query_are_decoded(void **state)
     assert_text(http_parser_query(&p, "flag"), "");
     assert_text(http_parser_query(&p, "empty"), "");
     assert_text(http_parser_query(&p, "other"), NULL);
+    spark_bytes name, value;
+    assert_true(http_parser_query_at(&p, 0, &name, &value));
+    assert_text(name, "x");
+    assert_text(value, "1 2");
+    assert_true(http_parser_query_at(&p, 3, &name, &value));
+    assert_false(http_parser_query_at(&p, 4, &name, &value));
     http_parser_free(&p);
 }
 

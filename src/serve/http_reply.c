@@ -427,6 +427,10 @@ void http__continue(http_exchange *x)
 http_method http_request_method(const http_exchange *x) { return x->parser.method; }
 const char *http_request_method_text(const http_exchange *x) { return http_parser_method_text(&x->parser); }
 spark_bytes http_request_path(const http_exchange *x) { return http_parser_path(&x->parser); }
+bool http_request_query(const http_exchange *x, uint32_t i, spark_bytes *name, spark_bytes *value)
+{
+    return http_parser_query_at(&x->parser, i, name, value);
+}
 spark_bytes http_request_header(const http_exchange *x, const char *lower_name)
 {
     return http_parser_header(&x->parser, lower_name);

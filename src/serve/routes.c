@@ -86,7 +86,7 @@ const api_route api_routes[] = {
     {"POST", "/tokenize", API_KEY, API_TOKENIZE, API_LLAMA, "text to ids"},
     {"POST", "/detokenize", API_KEY, API_DETOKENIZE, API_LLAMA, "ids to text"},
     {"POST", "/apply-template", API_KEY, API_APPLY_TEMPLATE, API_LLAMA, "messages to a prompt"},
-    {"GET", "/props", API_KEY, API_PROPS, API_LLAMA, "settings of the (first) model"},
+    {"GET", "/props", API_KEY, API_PROPS, API_LLAMA, "settings of a model"},
     {"POST", "/props", API_KEY, API_FORBIDDEN, API_LLAMA, "settings are the operator's"},
     {"GET", "/slots", API_KEY, API_SLOTS, API_LLAMA, "what is being decoded, without its text"},
     {"POST", "/slots/{id}", API_KEY, API_FORBIDDEN, API_LLAMA, "a slot's state is never written to disk"},
