@@ -92,7 +92,7 @@ class Rows(unittest.TestCase):
         self.assertEqual(self.run_rows({**row, 'headers': {}, 'check': [['key', 'eq', 'Bearer k']]})[:2], (1, []))
 
     def test_a_due_row_waits_while_it_fails_and_is_a_failure_once_it_passes(self):
-        self.assertEqual(self.run_rows({'name': 'a', 'path': '/gone'}, due=['a']), (0, [], ['a: due with later']))
+        self.assertEqual(self.run_rows({'name': 'a', 'path': '/gone'}, due=['a']), (0, [], ["a: due with the issue 'later'"]))
         self.assertEqual(len(self.run_rows({'name': 'a', 'path': '/same'}, due=['a'])[1]), 1)
 
 

@@ -4,11 +4,12 @@ Used by test_serve_clients.py; alone: python3 api_rows.py FILE BASE CHAT-MODEL [
 """
 import json, pathlib, re, sys, urllib.error, urllib.request
 
-# Rows that wait for what later work brings: name -> what. A row here that passes all the same is a failure: it must leave the list.
+# The issues that bring what some rows ask, by their subjects; and those rows: name -> issue. A row here that passes all the same is a
+# failure: it must leave the list.
+TOOLS, ENCODERS = 'Tools and structured answers', 'ONNX and encoders'
 DUE = {
-    'json object': 'constrained output (grammars)', 'json schema': 'constrained output (JSON Schema)',
-    'tools required': 'tools', 'tools none': 'tools',
-    'embedding': 'embeddings', 'embedding list': 'embeddings', 'embedding base64': 'embeddings', 'embedding empty list': 'embeddings',
+    'json object': TOOLS, 'json schema': TOOLS, 'tools required': TOOLS, 'tools none': TOOLS,
+    'embedding': ENCODERS, 'embedding list': ENCODERS, 'embedding base64': ENCODERS, 'embedding empty list': ENCODERS,
 }
 TYPES = {'string': lambda v: isinstance(v, str), 'integer': lambda v: isinstance(v, int) and not isinstance(v, bool),
          'number': lambda v: isinstance(v, (int, float)) and not isinstance(v, bool), 'boolean': lambda v: isinstance(v, bool),
@@ -163,7 +164,7 @@ def run(file, base, chat, key=None, due=DUE):
         except (OSError, ValueError, KeyError, IndexError) as e:
             wrong = [f'{type(e).__name__}: {e}']
         if row['name'] in due:
-            (waiting if wrong else failed).append(f"{row['name']}: due with {due[row['name']]}" + ('' if wrong else ', and passes: take it off the list'))
+            (waiting if wrong else failed).append(f"{row['name']}: due with the issue '{due[row['name']]}'" + ('' if wrong else ', and passes: take it off the list'))
         elif wrong:
             failed.append(f"{row['name']}: {'; '.join(wrong)}")
         else:
