@@ -170,6 +170,9 @@ typedef struct api_call {
     bool verbose;   /* show */
 } api_call;
 
+/* Before a JSON parser sees it: nested too deep, or of more values than memory is meant for. E_LIMIT. */
+SPARK_MUST_CHECK spark_status api_json_check(spark_bytes b, spark_err *err);
+
 /* Everything in *out lives in arena `a`; the body may go afterwards. False: *e tells why, in a form for api_print_error.
  * content_type may be NULL. Handlers that take a body: API_SHOW and API_CHAT to API_APPLY_TEMPLATE. */
 bool api_call_parse(api_call *out, const api_route *route, spark_bytes body, spark_bytes content_type, spark_arena *a,

@@ -1,5 +1,6 @@
 /* api_cards_test.c - models as each dialect shows them, and the bytes that all replies are written with. */
 #include "serve/dialect_test.h"
+#include "serve/front_internal.h"
 
 /* ---- Cards ---- */
 
@@ -144,10 +145,51 @@ static void test_out_stops_at_its_maximum(void **s)
     api_out_free(&o);
 }
 
+/* A description of a model as READY brings it, with `more` as one field more. */
+static spark_code card_of(const char *more, size_t len)
+{
+    static const char fields[] =
+        "{\"arch\":\"llama\",\"quantization\":\"q8_0\",\"n_params\":1,\"file_bytes\":1,\"n_ctx\":1,"
+        "\"n_ctx_train\":1,\"n_embd\":1,\"n_vocab\":1,\"n_layers\":1,\"n_slots\":1,\"more\":";
+    const size_t n = CELL_MEMORY_BYTES + strlen(fields) + len + 1;
+    uint8_t *bytes = calloc(1, n);
+    spark_arena *a = NULL;
+    api_card c = {0};
+    assert_non_null(bytes);
+    assert_ok(spark_arena_create(&a, 1 << 20, NULL));
+    memcpy(bytes + CELL_MEMORY_BYTES, fields, strlen(fields));
+    memcpy(bytes + CELL_MEMORY_BYTES + strlen(fields), more, len);
+    bytes[n - 1] = '}';
+    const spark_status s = cell_card_parse(&c, (spark_bytes){bytes, n}, a, NULL);
+    if (spark_ok(s)) assert_string_equal(c.arch, "llama");
+    spark_arena_destroy(&a);
+    free(bytes);
+    return s.code;
+}
+
+static void test_a_description_of_a_model_is_bounded_before_it_is_parsed(void **s)
+{
+    (void)s;
+    const size_t n = 3000000;
+    char *wide = malloc(n);
+    assert_non_null(wide);
+    assert_int_equal(card_of("[[{}]]", 6), SPARK_OK);
+    wide[0] = '[';
+    for (size_t i = 1; i + 3 <= n; i += 3) memcpy(wide + i, "{},", 3);
+    wide[n - 2] = '0';
+    wide[n - 1] = ']';
+    assert_int_equal(card_of(wide, n), SPARK_E_LIMIT);
+    memset(wide, '[', n / 2);
+    memset(wide + n / 2, ']', n / 2);
+    assert_int_equal(card_of(wide, n), SPARK_E_LIMIT);
+    free(wide);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cards_in_each_form),
+        cmocka_unit_test(test_a_description_of_a_model_is_bounded_before_it_is_parsed),
         cmocka_unit_test(test_a_model_that_was_never_loaded_is_shown_without_what_is_not_known),
         cmocka_unit_test(test_names_match_with_latest),
         cmocka_unit_test(test_longer_context_than_planned_is_refused),

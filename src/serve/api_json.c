@@ -60,19 +60,23 @@ static json_shape json_measure(spark_bytes b)
     return s;
 }
 
-static bool json_is_bounded(api_reader *r, spark_bytes b)
+spark_status api_json_check(spark_bytes b, spark_err *err)
 {
     const json_shape s = json_measure(b);
     const uint64_t cost = (uint64_t)s.containers * JSON_COST_CONTAINER + (uint64_t)s.strings * JSON_COST_STRING +
                           (uint64_t)s.commas * JSON_COST_SCALAR + b.len;
-    if (s.deepest > SPARK_MAX_JSON_DEPTH)
-        return api_bad(r, "invalid_json", NULL, "the JSON is nested %zu deep: at most %u are allowed", s.deepest,
-                       SPARK_MAX_JSON_DEPTH);
-    if (cost > SPARK_MAX_JSON_MEMORY)
-        return api_bad(r, "invalid_json", NULL,
-                       "the JSON holds too many values: %zu lists and objects, %zu texts, %zu commas", s.containers,
-                       s.strings, s.commas);
-    return true;
+    SPARK_CHECK(s.deepest <= SPARK_MAX_JSON_DEPTH, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
+                "the JSON is nested %zu deep: at most %u are allowed", s.deepest, SPARK_MAX_JSON_DEPTH);
+    SPARK_CHECK(cost <= SPARK_MAX_JSON_MEMORY, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
+                "the JSON holds too many values: %zu lists and objects, %zu texts, %zu commas", s.containers, s.strings,
+                s.commas);
+    return SPARK_SUCCESS;
+}
+
+static bool json_is_bounded(api_reader *r, spark_bytes b)
+{
+    spark_err err = {0};
+    return spark_ok(api_json_check(b, &err)) || api_bad(r, "invalid_json", NULL, "%s", err.text);
 }
 
 /* The type of a body: JSON, or nothing said. curl -d says "form" unless told otherwise, and the examples of Ollama and

@@ -49,8 +49,9 @@ spark_status cell_card_parse(api_card *out, spark_bytes ready, spark_arena *a, s
 {
     api_card c = *out;
     json_error_t why;
-    json_t *o = json_loadb((const char *)ready.ptr + CELL_MEMORY_BYTES, ready.len - CELL_MEMORY_BYTES,
-                           JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
+    const spark_bytes text = {ready.ptr + CELL_MEMORY_BYTES, ready.len - CELL_MEMORY_BYTES};
+    SPARK_TRY(api_json_check(text, err));
+    json_t *o = json_loadb((const char *)text.ptr, text.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
     SPARK_CHECK(o, err, SPARK_E_FORMAT, SPARK_ERR_NOWHERE, "description of a model: %s", why.text);
     c.memory_bytes = cell_memory_get(ready.ptr).planned;
     const spark_status s = card_read(&c, o, a, err);
