@@ -110,8 +110,8 @@ bool api_read_value(api_reader *r, const api_field *f, json_t *v); /* json_t *, 
 bool api_read_seed(api_reader *r, const api_field *f, json_t *v);
 bool api_read_stop(api_reader *r, const api_field *f, json_t *v);
 bool api_read_bias(api_reader *r, const api_field *f, json_t *v); /* {"id": bias} or [[id, bias or false], ...] */
-bool api_read_model(api_reader *r, const api_field *f, json_t *v);
-bool api_read_name(api_reader *r, const api_field *f, json_t *v); /* Ollama's old word for it */
+bool api_read_model(api_reader *r, const api_field *f,
+                    json_t *v); /* also by Ollama's old word for it, `name`: then both say the same */
 /* An integer in [lo, hi], also written 1.0. */
 bool api_integer(api_reader *r, const char *field, const json_t *v, int64_t lo, int64_t hi, int64_t *out);
 

@@ -300,19 +300,15 @@ bool api_read_seed(api_reader *r, const api_field *f, json_t *v)
     return true;
 }
 
-static bool read_model_name(api_reader *r, const api_field *f, json_t *v)
+bool api_read_model(api_reader *r, const api_field *f, json_t *v)
 {
     const size_t n = json_string_length(v);
     if (n == 0 || n > SPARK_MAX_MODEL_NAME || memchr(json_string_value(v), 0, n))
         return api_bad(r, "invalid_value", f->name, "'%s' must have 1 to %u bytes", f->name, SPARK_MAX_MODEL_NAME);
+    if (r->call->model.len > 0 &&
+        !spark_bytes_equal(r->call->model, (spark_bytes){(const uint8_t *)json_string_value(v), n}))
+        return api_bad(r, "invalid_value", f->name, "'model' and 'name' say different things");
     return api_copy(r, v, &r->call->model);
-}
-
-bool api_read_model(api_reader *r, const api_field *f, json_t *v) { return read_model_name(r, f, v); }
-
-bool api_read_name(api_reader *r, const api_field *f, json_t *v)
-{
-    return r->call->model.len > 0 || read_model_name(r, f, v);
 }
 
 bool api_need_model(api_reader *r)

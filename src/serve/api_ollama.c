@@ -209,7 +209,7 @@ static const api_fields generate_fields = API_FIELDS("`/api/generate`", generate
 
 static const api_field show_rows[] = {
     {"model", API_HONOURED, API_TEXT, 0, api_read_model, 0, 0, 0, "required"},
-    {"name", API_HONOURED, API_TEXT, 0, api_read_name, 0, 0, 0, "an old name of `model`"},
+    {"name", API_HONOURED, API_TEXT, 0, api_read_model, 0, 0, 0, "an old name of `model`; both say the same"},
     {"verbose", API_HONOURED, API_BOOL, 0, read_verbose, 0, 0, 0, "only false"},
     {"system", API_REFUSED, API_ANY, API_IF_EMPTY, NULL, 0, 0, 0, "models are shown as they are"},
     {"template", API_REFUSED, API_ANY, API_IF_EMPTY, NULL, 0, 0, 0, "models are shown as they are"},

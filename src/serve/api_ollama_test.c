@@ -93,7 +93,9 @@ static void test_show_takes_the_old_name(void **s)
     world w = taken("/api/show", "{\"name\": \"m\"}");
     assert_true(spark_bytes_is(w.call.model, "m"));
     world_end(&w);
-    w = taken("/api/show", "{\"name\": \"old\", \"model\": \"m\", \"verbose\": false}");
+    refused("/api/show", "{\"name\": \"old\", \"model\": \"m\"}", 400, "invalid_value", "model");
+    refused("/api/show", "{\"model\": \"m\", \"name\": \"old\"}", 400, "invalid_value", "name");
+    w = taken("/api/show", "{\"name\": \"m\", \"model\": \"m\", \"verbose\": false}");
     assert_true(spark_bytes_is(w.call.model, "m"));
     world_end(&w);
     refused("/api/show", "{}", 400, "missing_required_parameter", "model");
