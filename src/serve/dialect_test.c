@@ -48,6 +48,10 @@ static void test_what_is_not_there_names_the_routes_that_may_have_been_meant(voi
                 {"/v1/v1/models", API_OPENAI, "GET /v1/models"},
                 {"/api", API_OLLAMA, "/api/chat"},
                 {"/api/v1/chat", API_OLLAMA, "/api/chat"},
+                {"/v1/messages", API_OPENAI, "POST /v1/chat/completions"},
+                {"/lora-adapters", API_LLAMA, "llama-server's are POST /completion"},
+                {"/models/load", API_LLAMA, "Ollama's with /api"},
+                {"/reranking", API_LLAMA, "OpenAI's routes begin with /v1"},
                 {"/v10", API_LLAMA, "--page"},
                 {"/index.html", API_LLAMA, "--page"}};
     for (size_t i = 0; i < SPARK_COUNT(rows); i++) {
