@@ -177,6 +177,8 @@ SPARK_MUST_CHECK spark_status api_json_check(spark_bytes b, spark_err *err);
  * content_type may be NULL. Handlers that take a body: API_SHOW and API_CHAT to API_APPLY_TEMPLATE. */
 bool api_call_parse(api_call *out, const api_route *route, spark_bytes body, spark_bytes content_type, spark_arena *a,
                     api_error *e);
+/* Bytes that the values of such a body take at most while it is parsed. */
+uint64_t api_parse_bytes(spark_bytes body);
 /* Gives the choices of a request without a seed their own, from a number of the system's; the others stay. */
 void api_call_seed(api_call *c, uint64_t random);
 

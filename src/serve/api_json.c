@@ -60,11 +60,22 @@ static json_shape json_measure(spark_bytes b)
     return s;
 }
 
+static uint64_t json_cost(json_shape s, size_t len)
+{
+    return (uint64_t)s.containers * JSON_COST_CONTAINER + (uint64_t)s.strings * JSON_COST_STRING +
+           (uint64_t)s.commas * JSON_COST_SCALAR + len;
+}
+
+uint64_t api_parse_bytes(spark_bytes body)
+{
+    const uint64_t cost = json_cost(json_measure(body), body.len);
+    return cost < SPARK_MAX_JSON_MEMORY ? cost : SPARK_MAX_JSON_MEMORY; /* what takes more is refused */
+}
+
 spark_status api_json_check(spark_bytes b, spark_err *err)
 {
     const json_shape s = json_measure(b);
-    const uint64_t cost = (uint64_t)s.containers * JSON_COST_CONTAINER + (uint64_t)s.strings * JSON_COST_STRING +
-                          (uint64_t)s.commas * JSON_COST_SCALAR + b.len;
+    const uint64_t cost = json_cost(s, b.len);
     SPARK_CHECK(s.deepest <= SPARK_MAX_JSON_DEPTH, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,
                 "the JSON is nested %zu deep: at most %u are allowed", s.deepest, SPARK_MAX_JSON_DEPTH);
     SPARK_CHECK(cost <= SPARK_MAX_JSON_MEMORY, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE,

@@ -20,6 +20,9 @@ enum {
     PLAN_CONNECTION_TLS = 20 << 10,
     PLAN_FRONT_LEAST = 48 << 20, /* of a budget; and the links to the engines */
     PLAN_FRONT_PART = 8,         /* of a budget, at most its eighth */
+    PLAN_COPY_SWELL = 4,         /* a list of short ids doubles, and an arena's last chunk may be half empty */
+    PLAN_COPY_LEAST = 64 << 10,
+    PLAN_COPY_MOST = 64 << 20,
     PLAN_SLACK = 64 << 20,
     PLAN_SLACK_THREAD = (64 + 8) << 20, /* glibc's arena of a thread, its stack */
 };
@@ -211,12 +214,20 @@ static uint64_t plan_answers(const spark_config *c)
     return c->log_prompts ? n * CELL_LOG_TEXT : 0;
 }
 
+uint64_t cell_copy_most(const spark_config *c)
+{
+    const uint64_t swollen = PLAN_COPY_SWELL * c->max_body + PLAN_COPY_LEAST;
+    return swollen < PLAN_COPY_MOST ? swollen : PLAN_COPY_MOST;
+}
+
 cell_front cell_front_plan(const spark_config *c)
 {
     const uint64_t links = (uint64_t)c->n_models * spark_wire_bytes(SPARK_WIRE_CLIENT, SPARK_WIRE_STREAMS);
     const uint64_t connections = (uint64_t)c->max_connections * (c->tls_cert ? PLAN_CONNECTION_TLS : PLAN_CONNECTION);
     const uint64_t least = PLAN_FRONT_LEAST + links, part = c->memory / PLAN_FRONT_PART;
-    cell_front f = {.wish = PLAN_FRONT + links + connections + c->max_bodies + plan_answers(c)};
+    const uint64_t one = c->max_body + SPARK_MAX_JSON_MEMORY + cell_copy_most(c); /* body, its values, its copy */
+    const uint64_t bodies = c->max_bodies > one ? c->max_bodies : one;
+    cell_front f = {.wish = PLAN_FRONT + links + connections + bodies + plan_answers(c)};
     f.planned = f.wish;
     if (c->memory && f.planned > part) f.planned = part > least ? part : least;
     return f;

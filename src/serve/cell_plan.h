@@ -76,6 +76,8 @@ typedef struct cell_front {
     uint64_t planned; /* that, or under a budget at most an eighth of it, but enough for a few hundred clients */
 } cell_front;
 cell_front cell_front_plan(const spark_config *c);
+/* What the front keeps at most of a body once it is parsed. */
+uint64_t cell_copy_most(const spark_config *c);
 
 /* Addresses that a process maps beside its plan: the program, thread stacks, what malloc keeps for each thread. For RLIMIT_AS. */
 uint64_t cell_address_slack(uint32_t n_threads);

@@ -80,6 +80,24 @@ static void test_answers_kept_for_the_log_are_counted(void **state)
     spark_config_destroy(&c);
 }
 
+static void test_the_fronts_sum_has_room_for_the_largest_body_and_what_it_becomes(void **state)
+{
+    (void)state;
+    spark_config *c = NULL;
+    spark_err err;
+    assert_ok(spark_config_create(&c, &err));
+    assert_ok(spark_config_add_model(c, "demo=", &err));
+    const uint64_t usual = cell_front_plan(c).wish;
+    c->max_bodies += 1 << 20; /* which is larger than one request */
+    assert_int_equal(cell_front_plan(c).wish, usual + (1 << 20));
+    c->max_bodies = c->max_body = 1 << 20;
+    const uint64_t least = cell_front_plan(c).wish;
+    c->max_bodies = 2 << 20;
+    assert_int_equal(cell_front_plan(c).wish, least);
+    assert_true(usual - least <= (256u << 20) - (1 << 20) - SPARK_MAX_JSON_MEMORY - cell_copy_most(c));
+    spark_config_destroy(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -89,6 +107,7 @@ int main(void)
         cmocka_unit_test(test_a_sum_goes_over_the_wire_as_it_was),
         cmocka_unit_test(test_the_front_takes_an_eighth_of_a_budget_at_most),
         cmocka_unit_test(test_answers_kept_for_the_log_are_counted),
+        cmocka_unit_test(test_the_fronts_sum_has_room_for_the_largest_body_and_what_it_becomes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

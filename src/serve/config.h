@@ -95,7 +95,7 @@ typedef enum spark_setting_kind {
     X(max_url, SIZE, "--max-url", "SIZE", "8K", 64, 65536, NULL, "bytes of a request's target")                        \
     X(max_body, SIZE, "--max-body", "SIZE", "4M", 1024, 1u << 30, NULL, "bytes of a request's body")                   \
     X(max_bodies, SIZE, "--max-bodies", "SIZE", "256M", 1024, 1ull << 40, NULL,                                        \
-      "bytes of all bodies on their way together")                                                                     \
+      "bytes of all bodies together, and of what they are parsed into")                                                \
     X(max_backlog, SIZE, "--max-backlog", "SIZE", "256K", 4096, 1u << 30, NULL,                                        \
       "bytes of an answer that its reader has not taken")                                                              \
     X(head_timeout, SECONDS, "--head-timeout", "TIME", "10s", 100, 3600000, NULL, "for a whole head")                  \

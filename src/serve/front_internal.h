@@ -27,15 +27,14 @@
 enum {
     FRONT_CLIENT_GONE = 499, /* in place of a status, as nginx has it */
     FRONT_STREAMS = SPARK_WIRE_STREAMS,
-    FRONT_WINDOW = 64 << 10,    /* bytes that an engine may be ahead of a reply that is kept whole */
-    FRONT_SWELL = 32,           /* a piece of a stream is at most so many times longer as JSON, on average */
-    FRONT_GRACE_MS = 2000,      /* an engine that does not keep a request's time is waited for so long */
-    FRONT_SILENCE_MS = 15000,   /* after which a stream gets a sign of life */
-    FRONT_LOAD_MS = 300000,     /* a request waits so long for its model to load */
-    FRONT_ALLOW_MAX = 1024,     /* of the names of headers in a reply to a preflight */
-    FRONT_GREET_TICKS = 3000,   /* of 100 ms: an engine's first word comes after the pass that it had begun */
-    FRONT_OUT_MAX = 64 << 20,   /* bytes of one reply that is not streamed */
-    FRONT_ARENA_MAX = 64 << 20, /* of one request's parsed body */
+    FRONT_WINDOW = 64 << 10,  /* bytes that an engine may be ahead of a reply that is kept whole */
+    FRONT_SWELL = 32,         /* a piece of a stream is at most so many times longer as JSON, on average */
+    FRONT_GRACE_MS = 2000,    /* an engine that does not keep a request's time is waited for so long */
+    FRONT_SILENCE_MS = 15000, /* after which a stream gets a sign of life */
+    FRONT_LOAD_MS = 300000,   /* a request waits so long for its model to load */
+    FRONT_ALLOW_MAX = 1024,   /* of the names of headers in a reply to a preflight */
+    FRONT_GREET_TICKS = 3000, /* of 100 ms: an engine's first word comes after the pass that it had begun */
+    FRONT_OUT_MAX = 64 << 20, /* bytes of one reply that is not streamed */
 };
 
 typedef struct front front;
@@ -158,6 +157,8 @@ void front_choice_grant(front_choice *c);
 void front_links_sweep(front *f); /* every tick: closes links that nobody needs */
 
 /* front_jobs.c */
+/* The call of a body, in an arena made for it (the caller's, also where it fails), within what max_bodies leaves. */
+bool front_parse(const front_visit *v, api_call *out, spark_arena **a, api_error *e);
 void front_job_start(front_visit *v);
 void front_job_gone(front_job *j); /* its client left */
 void front_job_room(front_job *j);

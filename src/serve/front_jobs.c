@@ -190,7 +190,6 @@ static void job_ask(front_job *j)
         job_refuse(j, &e);
         return;
     }
-    http_request_drop_body(j->visit->x);
 }
 
 /* A call that only loads or unloads. */
@@ -307,14 +306,31 @@ void front_model_unload(front *f, front_model *m)
 
 /* ---- From the body ---- */
 
-static front_job *job_create(front_visit *v)
+static bool parse_later(api_error *e)
+{
+    api_error_set(e, 503, "overloaded", "", "too many request bodies at once; try again");
+    e->retry_ms = 1000;
+    return false;
+}
+
+/* Body, values and copy lie there at once; then only the copy. A request that is alone may: the plan has room for one. */
+bool front_parse(const front_visit *v, api_call *out, spark_arena **a, api_error *e)
 {
     spark_err err;
+    const spark_bytes body = http_request_body(v->x);
+    const uint64_t left = http_request_bodies_left(v->x), values = api_parse_bytes(body),
+                   most = cell_copy_most(v->f->config);
+    if (left <= values) return parse_later(e);
+    const uint64_t copy = left - values < most ? left - values : most;
+    if (!spark_ok(spark_arena_create(a, (size_t)copy, &err))) return api_error_from(e, &err, 0), false;
+    if (api_call_parse(out, v->match.route, body, http_request_header(v->x, "content-type"), *a, e)) return true;
+    return copy < most && e->status == 503 ? parse_later(e) : false;
+}
+
+static front_job *job_create(front_visit *v)
+{
     front_job *j = calloc(1, sizeof *j);
-    if (!j || !spark_ok(spark_arena_create(&j->arena, FRONT_ARENA_MAX, &err))) {
-        free(j);
-        return NULL;
-    }
+    if (!j) return NULL;
     j->visit = v;
     j->began_ns = spark_clock_ns();
     api_out_init(&j->out, FRONT_OUT_MAX);
@@ -365,9 +381,8 @@ static bool job_prepare(front_job *j, api_error *e)
     front_visit *v = j->visit;
     spark_err err = {0};
     if (!job_limit(j, e)) return false;
-    if (!api_call_parse(&j->call, v->match.route, http_request_body(v->x), http_request_header(v->x, "content-type"),
-                        j->arena, e))
-        return false;
+    if (!front_parse(v, &j->call, &j->arena, e)) return false;
+    http_request_keep(v->x, spark_arena_bytes(j->arena));
     if (!job_find_model(j, e)) return false;
     api_call_seed(&j->call, front_seed(v->f));
     if (j->call.n_asks == 0) return true;

@@ -336,7 +336,6 @@ static bool visit_print(front_visit *v, api_out *out, api_error *e)
     const size_t n = visit_cards(v, cards);
     api_call call = {0};
     spark_arena *a = NULL;
-    spark_err err;
     const spark_bytes asked = v->query.model.len ? v->query.model : v->match.id;
     const api_card *c = visit_card(v, cards, n, asked);
     switch ((int)v->match.route->handler) {
@@ -347,15 +346,13 @@ static bool visit_print(front_visit *v, api_out *out, api_error *e)
     case API_PS: api_print_ps(out, cards, n); return true;
     case API_VERSION: api_print_version(out); return true;
     case API_SHOW:
-        if (!spark_ok(spark_arena_create(&a, FRONT_ARENA_MAX, &err))) return api_error_from(e, &err, 0), false;
-        if (!api_call_parse(&call, v->match.route, http_request_body(v->x), http_request_header(v->x, "content-type"),
-                            a, e)) {
-            spark_arena_destroy(&a);
-            return false;
+        if (front_parse(v, &call, &a, e)) {
+            c = visit_card(v, cards, n, call.model);
+            if (c) api_print_show(out, c);
+            if (!c) api_error_model(e, call.model);
+        } else {
+            c = NULL;
         }
-        c = visit_card(v, cards, n, call.model);
-        if (c) api_print_show(out, c);
-        if (!c) api_error_model(e, call.model);
         spark_arena_destroy(&a);
         return c != NULL;
     case API_MODEL:

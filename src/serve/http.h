@@ -109,8 +109,11 @@ bool http_request_query(const http_exchange *x, uint32_t i, spark_bytes *name, s
 spark_bytes http_request_header(const http_exchange *x,
                                 const char *lower_name); /* ptr NULL = absent; repeated list headers joined by ", " */
 spark_bytes http_request_body(const http_exchange *x);
-void http_request_drop_body(
-    http_exchange *x); /* it was read: its memory is free for others while the reply takes its time */
+/* The body was read: its memory is given back, and `bytes` that the handler keeps of it count among bodies in its place, until the
+ * exchange ends. */
+void http_request_keep(http_exchange *x, uint64_t bytes);
+/* How many bytes may be taken beside all bodies that are held (max_bodies); UINT64_MAX if there are none but this one's. */
+uint64_t http_request_bodies_left(const http_exchange *x);
 /* In on_head: this route takes no more than so many bytes of body; 413 otherwise (the handler gets on_gone, not on_request). */
 void http_request_max_body(http_exchange *x, uint64_t max);
 const char *http_request_address(const http_exchange *x); /* "203.0.113.7", "unix"; for limits and logs */

@@ -28,7 +28,7 @@ static bool body_room(http_parser *p, uint64_t need)
     uint64_t cap = BODY_FIRST;
     while (cap < need) cap *= 2;
     if (!p->chunked && cap > p->content_length) cap = p->content_length;
-    if (p->budget && cap - p->body_cap > p->budget->max - p->budget->used)
+    if (p->budget && (p->budget->used > p->budget->max || cap - p->body_cap > p->budget->max - p->budget->used))
         return http__fail(p, 503, "overloaded", "too many request bodies at once; try again");
     uint8_t *more = realloc(p->body, cap);
     if (!more) return http__fail(p, 503, "out_of_memory", "no memory for this request");

@@ -58,19 +58,27 @@ void http_parser_init(http_parser *p, const http_parse_limits *limits, http_budg
     *p = (http_parser){.limits = *limits, .budget = budget, .host = UINT32_MAX};
 }
 
-void http_parser_drop_body(http_parser *p)
+void http_parser_keep(http_parser *p, uint64_t bytes)
 {
-    if (p->budget) p->budget->used -= p->body_cap;
+    if (p->budget) p->budget->used += bytes - p->kept - p->body_cap;
     free(p->body);
     p->body = NULL;
     p->body_len = p->body_cap = 0;
+    p->kept = bytes;
+}
+
+uint64_t http_parser_left(const http_parser *p)
+{
+    const http_budget *b = p->budget;
+    if (!b || b->used == p->body_cap + p->kept) return UINT64_MAX;
+    return b->used < b->max ? b->max - b->used : 0;
 }
 
 void http_parser_reset(http_parser *p)
 {
     char *head = p->head;
     uint32_t cap = p->head_cap;
-    http_parser_drop_body(p);
+    http_parser_keep(p, 0);
     if (cap > HEAD_KEPT) {
         free(head);
         head = NULL;
@@ -94,7 +102,7 @@ void http_parser_reset(http_parser *p)
 
 void http_parser_free(http_parser *p)
 {
-    http_parser_drop_body(p);
+    http_parser_keep(p, 0);
     free(p->head);
     free(p->fields);
     p->head = NULL;

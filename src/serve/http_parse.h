@@ -79,6 +79,7 @@ typedef struct http_parser {
     /* body */
     uint8_t *body;
     size_t body_len, body_cap;
+    uint64_t kept; /* bytes that count in place of a body that is gone */
     uint64_t left; /* bytes missing: of the content, or of the chunk */
     uint8_t chunk_state, chunk_digits;
     uint32_t extension_bytes, trailer_bytes, trailer_name_len;
@@ -106,7 +107,10 @@ size_t http_parser_feed(http_parser *p, spark_bytes in);
 void http_parser_accept(http_parser *p); /* ACCEPT -> BODY or DONE */
 /* The head is accepted, but no more than this many bytes of body: 413 otherwise. In ACCEPT. */
 void http_parser_lower_max_body(http_parser *p, uint64_t max);
-void http_parser_drop_body(http_parser *p);   /* frees it */
+/* Frees the body; so many bytes count in its place until the reset. */
+void http_parser_keep(http_parser *p, uint64_t bytes);
+/* Bytes that may be taken beside all that is held; UINT64_MAX, where nobody else holds any. */
+uint64_t http_parser_left(const http_parser *p);
 bool http_parser_began(const http_parser *p); /* a byte of a request was seen */
 
 spark_bytes http_parser_path(const http_parser *p);

@@ -436,7 +436,8 @@ spark_bytes http_request_header(const http_exchange *x, const char *lower_name)
     return http_parser_header(&x->parser, lower_name);
 }
 spark_bytes http_request_body(const http_exchange *x) { return (spark_bytes){x->parser.body, x->parser.body_len}; }
-void http_request_drop_body(http_exchange *x) { http_parser_drop_body(&x->parser); }
+void http_request_keep(http_exchange *x, uint64_t bytes) { http_parser_keep(&x->parser, bytes); }
+uint64_t http_request_bodies_left(const http_exchange *x) { return http_parser_left(&x->parser); }
 void http_request_max_body(http_exchange *x, uint64_t max) { http_parser_lower_max_body(&x->parser, max); }
 const char *http_request_address(const http_exchange *x) { return x->conn->address_text; }
 const char *http_request_tls_name(const http_exchange *x) { return x->conn->tls_name; }
