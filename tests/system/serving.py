@@ -4,11 +4,9 @@ import contextlib, http.client, json, os, pathlib, re, signal, socket, subproces
 from support import CLEAN, SPARK, SYNTHETIC, spark, wait_until
 
 
-def free_port():
-    """A port that nobody listens on now. Where it can be avoided, better let the system choose: tcp:127.0.0.1:0."""
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
+def ports(log, host):
+    """Those of the addresses on this host that a service tells it listens on, in their order: where the system chooses (port 0)."""
+    return [int(p) for p in re.findall(r'(?m)^spark: listening on \w+://%s:(\d+)$' % re.escape(host), log)]
 
 
 def new_key(keys, *options):
@@ -107,7 +105,8 @@ class Server:
     def port(self):
         """Told by the log once it listens: the first of its addresses."""
         if not hasattr(self, '_port'):
-            self._port = int(self.wait_log(r'(?m)^spark: listening on \w+://127\.0\.0\.1:(\d+)$')[1])
+            self.wait_log(r'(?m)^spark: listening on .*$')
+            self._port = ports(self.log(), '127.0.0.1')[0]
         return self._port
 
     @property

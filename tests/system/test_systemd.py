@@ -1,7 +1,7 @@
 """Started as an operator starts it: by systemd's sockets and messages, from a file, by variables, behind TLS and proxies."""
 import contextlib, http.client, json, os, pathlib, re, shutil, signal, socket, ssl, struct, subprocess, time, unittest
 
-from serving import Server, UnixConnection, free_port, new_key
+from serving import Server, UnixConnection, new_key, ports
 from support import ALONE, AS_USER, CLEAN, ROOT, SPARK, Folder, can, spark, wait_until
 
 
@@ -121,11 +121,13 @@ class Systemd(Folder):
         sockets[0].close()
 
     def test_listen_that_was_set_comes_beside_the_sockets(self):
-        sockets, port = listening(('127.0.0.1', 0)), free_port()
+        sockets = listening(('127.0.0.1', 0))
         first = sockets[0].getsockname()[1]
-        with Manager(self.dir, sockets, '--no-auth', '--listen', f'tcp:127.0.0.1:{port}', '--listen', f'tcp:127.0.0.1:{first}') as m:
+        with Manager(self.dir, sockets, '--no-auth', '--listen', 'tcp:127.0.0.1:0', '--listen', f'tcp:127.0.0.1:{first}') as m:
             m.wait('READY=1')
-            for p in port, first:
+            found = wait_until(lambda: ports(m.log(), '127.0.0.1'))
+            self.assertEqual((len(found), found[0]), (2, first), m.log())
+            for p in found:
                 self.assertEqual(get(http.client.HTTPConnection('127.0.0.1', p), '/v1/models')[0], 200)
         sockets[0].close()
 
@@ -281,10 +283,12 @@ class Settings(Folder):
                 p.wait()
 
     def test_several_listeners_of_all_kinds(self):
-        path, ports = str(self.dir / 's'), [free_port(), free_port()]
-        with Server('--listen', f'unix:{path}', '--listen', f'tcp:127.0.0.1:{ports[0]}', '--listen', f'tcp:[::1]:{ports[1]}') as s:
-            for c in UnixConnection(path, 10), http.client.HTTPConnection('127.0.0.1', ports[0]), http.client.HTTPConnection('::1', ports[1]):
-                self.assertEqual(get(c, '/v1/models')[0], 200)
+        path = str(self.dir / 's')
+        with Server('--listen', f'unix:{path}', '--listen', 'tcp:127.0.0.2:0', '--listen', 'tcp:[::1]:0') as s:
+            found = [(host, p) for host in ('127.0.0.1', '127.0.0.2', '::1') for p in ports(s.log(), f'[{host}]' if ':' in host else host)]
+            self.assertEqual([host for host, _ in found], ['127.0.0.1', '127.0.0.2', '::1'], s.log())
+            for c in UnixConnection(path, 10), *(http.client.HTTPConnection(*address) for address in found):
+                self.assertEqual(get(c, '/v1/models', Host='localhost')[0], 200)
             self.assertTrue(s.complete(model='demo'))
 
 
