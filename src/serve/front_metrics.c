@@ -149,8 +149,28 @@ void front_metrics_cell(front *f, spark_metric m, uint32_t cell, uint64_t n)
         spark_metrics_set(f->metrics, m, SPARK_CELL_ENGINE, f->slots[cell], (double)n);
 }
 
+/* Counts only: whose keys they are is not told. */
+static void metrics_of_secrets(front *f)
+{
+    const spark_keys *keys = spark_gate_keys(f->gate);
+    const int64_t now = spark_gate_now().s;
+    uint32_t n[SPARK_N_KEY_STATES] = {0};
+    int64_t first = 0;
+    for (uint32_t i = 0; keys && i < spark_keys_count(keys); i++) {
+        const spark_key *k = spark_keys_at(keys, i);
+        n[k->revoked                  ? SPARK_KEY_STATE_REVOKED
+          : spark_key_is_over(k, now) ? SPARK_KEY_STATE_EXPIRED
+                                      : SPARK_KEY_STATE_VALID]++;
+        if (k->expires && !spark_key_is_over(k, now) && (!first || k->expires < first)) first = k->expires;
+    }
+    for (uint32_t i = 0; i < SPARK_N_KEY_STATES; i++) spark_metrics_set(f->metrics, SPARK_METRIC_KEYS, i, 0, n[i]);
+    spark_metrics_set(f->metrics, SPARK_METRIC_KEY_EXPIRY, 0, 0, (double)first);
+    spark_metrics_set(f->metrics, SPARK_METRIC_TLS_EXPIRY, 0, 0, (double)http_tls_expires_s(f->tls));
+}
+
 void front_metrics_refresh(front *f)
 {
+    metrics_of_secrets(f);
     for (uint32_t i = 0; i < f->n_models; i++) metrics_of_model(f, &f->models[i]);
     spark_metrics_set(f->metrics, SPARK_METRIC_CONNECTIONS, 0, 0, http_server_connections(f->server));
     spark_metrics_set(f->metrics, SPARK_METRIC_CONNECTIONS_TOTAL, 0, 0, (double)http_server_accepted(f->server));

@@ -5,6 +5,7 @@
 
 #include "serve/ask.h"
 #include "serve/front_rig.h"
+#include "serve/http_test_pki.h"
 #include "serve/keys_file.h"
 
 static const char on_use[] = "log_level = error\nlisten = unix:/x\n[model m]\nfile =\nload = use\n";
@@ -397,6 +398,14 @@ static void reload(rig *r, control_kind kind, const void *bytes, size_t len)
     close(fd);
 }
 
+static void reload_tls(rig *r, spark_bytes cert, spark_bytes key)
+{
+    const int fds[] = {file_of(cert.ptr, cert.len), file_of(key.ptr, key.len)};
+    tell(r, &(control_message){.kind = CONTROL_TLS, .fds = {fds[0], fds[1]}, .n_fds = 2});
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void await_logged(int log, const char *what)
 {
     char text[8192] = "";
@@ -431,7 +440,93 @@ static void test_a_reload_is_told_with_what_holds_or_where_the_file_is_wrong(voi
     await_logged(log, "\"event\":\"reload_keys_failed\"");
     await_logged(log, ",\"line\":3}");
     free(file);
+    test_pki p, other;
+    test_pki_create(&p);
+    test_pki_create(&other);
+    reload_tls(&r, p.cert, p.key);
+    await_logged(log, "\"event\":\"reloaded\",\"cell\":\"front\",\"what\":\"tls\",\"expires\":\"2");
+    reload_tls(&r, p.cert, other.key);
+    await_logged(log, "\"event\":\"reload_tls_failed\"");
+    test_pki_destroy(&p);
+    test_pki_destroy(&other);
     close(log);
+    stop(&r);
+}
+
+static void test_the_warden_hears_whether_what_it_offered_holds_and_failures_are_counted(void **state)
+{
+    (void)state;
+    rig r;
+    test_pki p;
+    start(&r, settings);
+    test_pki_create(&p);
+    const double ok = metric(&r, "spark_reloads_total{result=\"ok\"}");
+    reload_tls(&r, p.cert, p.key);
+    assert_true(hear(&r, CONTROL_TAKEN, WAIT_MS));
+    assert_int_equal(heard_value, 1);
+    reload(&r, CONTROL_KEYS, "nonsense", 8);
+    assert_true(hear(&r, CONTROL_TAKEN, WAIT_MS));
+    assert_int_equal(heard_value, 0);
+    assert_true(metric(&r, "spark_reloads_total{result=\"failed\"}") == 1);
+    tell(&r, &(control_message){.kind = CONTROL_KEYS, .arg = CONTROL_UNREAD});
+    tell(&r, &(control_message){.kind = CONTROL_TLS, .arg = CONTROL_UNREAD});
+    tell(&r, &(control_message){.kind = CONTROL_PING}); /* what was to be read is read */
+    assert_true(hear(&r, CONTROL_PONG, WAIT_MS));
+    assert_true(metric(&r, "spark_reloads_total{result=\"failed\"}") == 3);
+    assert_true(metric(&r, "spark_reloads_total{result=\"ok\"}") == ok + 1);
+    test_pki_destroy(&p);
+    stop(&r);
+}
+
+/* ---- What ends ---- */
+
+static const char *metrics_text(const rig *r)
+{
+    static const char get[] = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    const int c = dial(r);
+    assert_int_equal(send(c, get, sizeof get - 1, MSG_NOSIGNAL), sizeof get - 1);
+    const char *text = hear_client(c, NULL, WAIT_MS);
+    close(c);
+    return text;
+}
+
+static void test_the_ends_of_keys_and_certificate_are_shown_and_no_ids(void **state)
+{
+    (void)state;
+    char path[64], lock[80], text[SPARK_KEY_TEXT + 1], id[SPARK_KEY_ID + 1];
+    const int64_t now = (int64_t)time(NULL), ends[] = {0, now + 5000, now + 4000, now - 10, now + 100};
+    rig r;
+    test_pki p;
+    start(&r, settings);
+    assert_null(strstr(metrics_text(&r), "\nspark_tls_certificate_expiry_seconds "));
+    assert_null(strstr(metrics_text(&r), "\nspark_key_expiry_seconds "));
+    snprintf(path, sizeof path, "/tmp/spark-front-ends-%d", (int)getpid());
+    snprintf(lock, sizeof lock, "%s.lock", path);
+    for (size_t i = 0; i < SPARK_COUNT(ends); i++) {
+        spark_key_wish w;
+        spark_key_wish_defaults(&w);
+        w.expires = ends[i];
+        assert_ok(spark_key_new(path, &w, now - 100, text, NULL));
+    }
+    snprintf(id, sizeof id, "%.*s", SPARK_KEY_ID, text + 9);
+    assert_ok(spark_key_revoke(path, id, now, id, NULL)); /* the last, which would have been the first to expire */
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    tell(&r, &(control_message){.kind = CONTROL_KEYS, .fds = {fd}, .n_fds = 1});
+    assert_true(hear(&r, CONTROL_TAKEN, WAIT_MS));
+    close(fd);
+    unlink(path);
+    unlink(lock);
+    assert_true(metric(&r, "spark_keys{state=\"valid\"}") == 3);
+    assert_true(metric(&r, "spark_keys{state=\"expired\"}") == 1);
+    assert_true(metric(&r, "spark_keys{state=\"revoked\"}") == 1);
+    assert_true(metric(&r, "spark_key_expiry_seconds") == (double)(now + 4000));
+    test_pki_create(&p);
+    reload_tls(&r, p.cert, p.key);
+    assert_true(hear(&r, CONTROL_TAKEN, WAIT_MS));
+    const double left = metric(&r, "spark_tls_certificate_expiry_seconds") - (double)now;
+    assert_true(left >= 86400 && left <= 86400 + 60);
+    assert_null(strstr(metrics_text(&r), id));
+    test_pki_destroy(&p);
     stop(&r);
 }
 
@@ -449,6 +544,8 @@ int main(void)
         cmocka_unit_test(test_what_never_became_a_request_is_counted_too),
         cmocka_unit_test(test_health_tells_start_readiness_and_life_apart),
         cmocka_unit_test(test_a_reload_is_told_with_what_holds_or_where_the_file_is_wrong),
+        cmocka_unit_test(test_the_warden_hears_whether_what_it_offered_holds_and_failures_are_counted),
+        cmocka_unit_test(test_the_ends_of_keys_and_certificate_are_shown_and_no_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -96,7 +96,9 @@ SPARK_MUST_CHECK spark_status http_warm(spark_err *err);
 SPARK_MUST_CHECK spark_status http_tls_create(struct ssl_ctx_st **out, spark_bytes cert, spark_bytes key,
                                               spark_bytes client_ca, spark_err *err);
 void http_tls_destroy(struct ssl_ctx_st **tls);
-int64_t http_tls_expires_s(struct ssl_ctx_st *tls); /* when its certificate ends, since 1970; 0: unknown */
+int64_t http_tls_expires_s(
+    struct ssl_ctx_st
+        *tls); /* when its certificate, or the first of its chain, ends, since 1970; 0: none, or unknown */
 
 /* ---- The request (valid until the reply ended or on_gone). Texts end with NUL. ------------------------------------ */
 

@@ -175,15 +175,27 @@ void http_tls_destroy(struct ssl_ctx_st **tls)
     *tls = NULL;
 }
 
-int64_t http_tls_expires_s(struct ssl_ctx_st *tls)
+static int64_t tls_end_s(const X509 *x)
 {
-    const X509 *x = tls ? SSL_CTX_get0_certificate(tls) : NULL;
     ASN1_TIME *epoch = x ? ASN1_TIME_set(NULL, 0) : NULL;
     int days = 0, seconds = 0;
     const bool ok = epoch && ASN1_TIME_diff(&days, &seconds, epoch, X509_get0_notAfter(x)) == 1;
     ASN1_TIME_free(epoch);
     ERR_clear_error();
     return ok ? (int64_t)days * 86400 + seconds : 0;
+}
+
+int64_t http_tls_expires_s(struct ssl_ctx_st *tls)
+{
+    STACK_OF(X509) *chain = NULL;
+    if (!tls) return 0;
+    int64_t first = tls_end_s(SSL_CTX_get0_certificate(tls));
+    SSL_CTX_get0_chain_certs(tls, &chain);
+    for (int i = 0; i < sk_X509_num(chain); i++) {
+        const int64_t end = tls_end_s(sk_X509_value(chain, i));
+        if (end && end < first) first = end;
+    }
+    return first;
 }
 
 /* ---- Warming: one handshake with itself fetches every algorithm, seeds every generator, fills every table --------- */

@@ -358,6 +358,27 @@ static void test_the_end_of_a_certificate_is_known(void **state)
     tls_stop(f, &t);
 }
 
+static void test_a_chain_ends_with_the_first_of_its_certificates(void **state)
+{
+    (void)state;
+    test_pki p;
+    uint8_t *ca = NULL;
+    char chain[8192];
+    struct ssl_ctx_st *ctx = NULL;
+    test_pki_create(&p);
+    X509_gmtime_adj(X509_getm_notAfter(p.ca), 3600);
+    assert_true(X509_sign(p.ca, p.ca_key, EVP_sha256()) > 0);
+    const spark_bytes more = test_pki_pem(p.ca, NULL, &ca);
+    const int n = snprintf(chain, sizeof chain, "%.*s%.*s", (int)p.cert.len, (const char *)p.cert.ptr, (int)more.len,
+                           (const char *)more.ptr);
+    assert_ok(http_tls_create(&ctx, (spark_bytes){(uint8_t *)chain, (size_t)n}, p.key, (spark_bytes){NULL, 0}, NULL));
+    const int64_t left = http_tls_expires_s(ctx) - (int64_t)time(NULL);
+    assert_in_range(left, 3500, 3600);
+    http_tls_destroy(&ctx);
+    free(ca);
+    test_pki_destroy(&p);
+}
+
 static void test_wrong_certificates_and_keys_are_refused_with_a_reason(void **state)
 {
     (void)state;
@@ -393,6 +414,7 @@ int main(void)
         HTTP_TEST(test_a_tls_goodbye_while_the_handler_thinks_is_seen),
         HTTP_TEST(test_a_proxy_header_may_come_before_tls),
         HTTP_TEST(test_the_end_of_a_certificate_is_known),
+        HTTP_TEST(test_a_chain_ends_with_the_first_of_its_certificates),
         cmocka_unit_test(test_wrong_certificates_and_keys_are_refused_with_a_reason),
     };
     return cmocka_run_group_tests_name("http_tls", tests, NULL, NULL);

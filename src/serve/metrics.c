@@ -21,6 +21,7 @@ typedef enum metric_label {
     LABEL_CELL,
     LABEL_PAGE,
     LABEL_RESULT,
+    LABEL_KEY_STATE,
     N_LABELS
 } metric_label;
 
@@ -73,6 +74,11 @@ static const char *const metric_pages[] = {
     SPARK_METRIC_PAGES(X)
 #undef X
 };
+static const char *const metric_key_states[] = {
+#define X(id, text) text,
+    SPARK_METRIC_KEY_STATES(X)
+#undef X
+};
 static const char *const metric_results[] = {"failed", "ok"};
 static const char *const metric_versions[] = {SPARK_VERSION};
 static const int metric_statuses[] = {200, 204, 304, 400, 401, 403, 404, 405, 408, 409, 411, 413, 414, 415,
@@ -121,6 +127,7 @@ static uint32_t metric_width(const spark_metrics *m, metric_label l)
     case LABEL_CELL: return SPARK_N_CELLS;
     case LABEL_PAGE: return SPARK_N_PAGES;
     case LABEL_RESULT: return SPARK_COUNT(metric_results);
+    case LABEL_KEY_STATE: return SPARK_N_KEY_STATES;
     case LABEL_NONE:
     case LABEL_VERSION:
     case N_LABELS: break;
@@ -291,6 +298,7 @@ static metric_text metric_label_text(const spark_metrics *m, metric_label l, uin
     case LABEL_CELL: return (metric_text){"cell", metric_cells[i]};
     case LABEL_PAGE: return (metric_text){"state", metric_pages[i]};
     case LABEL_RESULT: return (metric_text){"result", metric_results[i]};
+    case LABEL_KEY_STATE: return (metric_text){"state", metric_key_states[i]};
     case LABEL_NONE:
     case N_LABELS: break;
     }
@@ -364,10 +372,11 @@ static void metric_put_value(FILE *out, const spark_metrics *m, spark_metric f, 
 }
 
 /* Whether a cell is shown: those of served models, and else what has happened. Two labels of many values would make thousands of
- * zeros. */
+ * zeros, and an end that there is not would lie in 1970. */
 static bool metric_shown(const spark_metrics *m, spark_metric f, uint32_t a, uint32_t b)
 {
     const bool model_a = metric_families[f].a == LABEL_MODEL, model_b = metric_families[f].b == LABEL_MODEL;
+    if (f == SPARK_METRIC_KEY_EXPIRY || f == SPARK_METRIC_TLS_EXPIRY) return m->values[metric_at(m, f, a, b)] != 0;
     if (model_a && m->slots[a].used) return true;
     if (!model_a && !model_b && metric_families[f].a != LABEL_ROUTE) return true;
     if (f == SPARK_METRIC_CELLS_RESTARTED && (a == SPARK_CELL_ENGINE ? m->slots[b].used : b == 0))

@@ -37,6 +37,8 @@ typedef struct spark_metrics spark_metrics;
 #define SPARK_METRIC_CELLS(X) X(FRONT, "front") X(ENGINE, "engine")
 #define SPARK_METRIC_PAGES(X) X(USED, "used") X(FREE, "free") X(CACHED, "cached")
 
+#define SPARK_METRIC_KEY_STATES(X) X(VALID, "valid") X(EXPIRED, "expired") X(REVOKED, "revoked")
+
 typedef enum spark_metric_finish {
 #define X(name, ...) SPARK_FINISHED_##name,
     SPARK_METRIC_FINISHES(X)
@@ -61,6 +63,13 @@ typedef enum spark_metric_page {
 #undef X
         SPARK_N_PAGES
 } spark_metric_page;
+
+typedef enum spark_metric_key_state {
+#define X(name, ...) SPARK_KEY_STATE_##name,
+    SPARK_METRIC_KEY_STATES(X)
+#undef X
+        SPARK_N_KEY_STATES
+} spark_metric_key_state;
 
 /* The index of a word of SPARK_GATE_REASONS. */
 spark_metric_refusal spark_metrics_refusal(const char *word);
@@ -113,6 +122,11 @@ uint32_t spark_metrics_status(int status);
     X(MEMORY_RESIDENT, "memory_resident_bytes", GAUGE, CELL, MODEL, NULL, "what the cell has, as the warden sees it")  \
     X(MODEL_READY, "model_ready", GAUGE, MODEL, NONE, NULL, "1 if the model answers now")                              \
     X(RELOADS, "reloads_total", COUNTER, RESULT, NONE, NULL, "reloads of keys, and of certificates")                   \
+    X(KEYS, "keys", GAUGE, KEY_STATE, NONE, NULL, "keys of the key file")                                              \
+    X(KEY_EXPIRY, "key_expiry_seconds", GAUGE, NONE, NONE, NULL,                                                       \
+      "when the first of the valid keys expires, since 1970; absent if none does")                                     \
+    X(TLS_EXPIRY, "tls_certificate_expiry_seconds", GAUGE, NONE, NONE, NULL,                                           \
+      "when the certificate, or one of its chain, ends, since 1970; absent without TLS")                               \
     X(LOCKED_OUT, "locked_out", GAUGE, NONE, NONE, NULL, "keys and addresses locked out for failed attempts")          \
     X(LOG_DROPPED, "log_lines_dropped_total", COUNTER, NONE, NONE, NULL, "log lines that nobody took in time")
 

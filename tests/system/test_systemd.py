@@ -314,16 +314,28 @@ class Tls(Folder):
         return s
 
     def ask(self, s, client=None, cert='cert.pem'):
+        return self.answer(s, '/v1/models', client, cert)[0]
+
+    def get(self, s, path):
+        return self.answer(s, path)[1].decode()
+
+    def answer(self, s, path, client=None, cert='cert.pem'):
         trust = ssl.create_default_context(cafile=self.dir / cert)
         if client:
             trust.load_cert_chain(self.dir / f'{client}.pem', self.dir / f'{client}.key')
-        return get(http.client.HTTPSConnection('localhost', s.port, context=trust, timeout=10), '/v1/models', Authorization=f'Bearer {self.key}')[0]
+        return get(http.client.HTTPSConnection('localhost', s.port, context=trust, timeout=10), path, Authorization=f'Bearer {self.key}')
 
     def test_tls_starts_and_plain_http_does_not_pass(self):
+        self.key = new_key(self.keys, '--metrics')
         s = self.start()
         self.assertEqual(self.ask(s), 200)
-        with self.assertRaises((OSError, http.client.HTTPException)):
-            get(http.client.HTTPConnection('127.0.0.1', s.port, timeout=5), '/health')
+        for n in 1, 2:
+            with self.assertRaises((OSError, http.client.HTTPException)):
+                get(http.client.HTTPConnection('127.0.0.1', s.port, timeout=5), '/health')
+            s.wait_log(r'"event":"refused",.*"reason":"tls","why":"http request"')
+            self.assertIn(f'\nspark_refused_total{{reason="tls"}} {n}\n', self.get(s, '/metrics'))
+        left = float(re.search(r'^spark_tls_certificate_expiry_seconds (\d+)$', self.get(s, '/metrics'), re.M)[1]) - time.time()
+        self.assertTrue(86400 < left <= 2 * 86400, left)
 
     def shown(self, s):
         return ssl.get_server_certificate(('127.0.0.1', s.port), timeout=10)
