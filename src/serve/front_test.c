@@ -177,7 +177,7 @@ static void take_asked(rig *r, const char *key, spark_ask *out)
 {
     char header[160];
     uint64_t s = 0;
-    snprintf(header, sizeof header, "Authorization: Bearer %s\r\n", key);
+    snprintf(header, sizeof header, "Authorization: Bearer %.*s\r\n", SPARK_KEY_TEXT, key);
     const int c = ask_with(r, header, one);
     take_ask_of(r, &s, out);
     say_finished(r, s);

@@ -186,7 +186,7 @@ class Pasted(Folder):
         self.paste('docs/OPERATING.md')
         told = (ROOT / 'docs/OPERATING.md').read_text().split('\n## Metrics\n')[1].split('\n## ')[0]
         names = set(re.findall(r'\bspark_[a-z_]+', told))
-        self.assertEqual(names - set(re.findall(r'(?m)^(\w+)[{ ]', (self.home / 'metrics').read_text())), set(), 'alerts on what is not there')
+        self.assertEqual(names - set(re.findall(r'(?m)^(?:# TYPE )?(\w+)[{ ]', (self.home / 'metrics').read_text())), set(), 'alerts on what is not there')
 
     def test_keys(self):
         self.paste('docs/KEYS.md')
