@@ -249,9 +249,10 @@ static json_t *open_run(const load_options *o, const load_target *t)
 }
 
 /* ---- kept: do streams stall while others send long prompts? -------------------------------------------------------------
- * Clients 0 .. clients-1 observe: they decode all the time. The rest send prompts of the sizes in turn, without pause. */
+ * Clients 0 .. clients-1 observe: they decode all the time, alone and then once more, from the beginning, beside the rest, which
+ * send prompts of the sizes in turn, without pause. */
 
-enum { KEPT_WARM, KEPT_CONTROL, KEPT_LOADED, KEPT_LAST, KEPT_OVER };
+enum { KEPT_WARM, KEPT_CONTROL, KEPT_AGAIN, KEPT_LOADED, KEPT_LAST, KEPT_OVER };
 
 static bool kept_next(void *ctx, load_client *c, load_job *job)
 {
@@ -309,6 +310,11 @@ static void kept_time(void *ctx)
     if (m->phase == KEPT_WARM && (kept_all_heard(m, 1) || now >= m->phase_end)) {
         kept_enter(m, KEPT_CONTROL, &m->control);
     } else if (m->phase == KEPT_CONTROL && now >= m->phase_end) {
+        kept_enter(m, KEPT_AGAIN, &m->warm);
+        m->phase_end = now + 60 * mode_second;
+        for (uint32_t i = 0; i < m->o->clients; i++)
+            load_drop(&m->loop.clients[i]); /* so that contexts are as long in both phases */
+    } else if (m->phase == KEPT_AGAIN && (kept_all_heard(m, 1) || now >= m->phase_end)) {
         kept_enter(m, KEPT_LOADED, &m->loaded);
         kept_start_others(m);
     } else if (m->phase == KEPT_LOADED && now >= m->phase_end && kept_others_done(m)) {

@@ -250,6 +250,36 @@ static void pool_pin(void *arg, unsigned thread, unsigned n)
     assert_int_equal(sched_setaffinity(0, sizeof(cpu_set_t), arg), 0);
 }
 
+static void pool_own_cpu(void *arg, unsigned thread, unsigned n)
+{
+    (void)n;
+    cpu_set_t *own = arg;
+    assert_int_equal(sched_getaffinity(0, sizeof *own, &own[thread]), 0);
+}
+
+static void test_pool_threads_get_cpus_of_their_own_if_there_are_as_many(void **state)
+{
+    (void)state;
+    static cpu_set_t own[SPARK_POOL_MAX], all, seen;
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    const unsigned n_cpus = (unsigned)CPU_COUNT(&all);
+    if (n_cpus + 1 > SPARK_POOL_MAX) skip();
+    for (unsigned n = n_cpus; n <= n_cpus + 1; n++) {
+        spark_pool *pool = NULL;
+        assert_ok(spark_pool_create(&pool, n, NULL));
+        spark_pool_pin(pool);
+        spark_pool_run(pool, pool_own_cpu, own);
+        sched_setaffinity(0, sizeof all, &all);
+        CPU_ZERO(&seen);
+        for (unsigned i = 0; i < n; i++) {
+            assert_int_equal(CPU_COUNT(&own[i]), n == n_cpus ? 1 : n_cpus);
+            CPU_OR(&seen, &seen, &own[i]);
+        }
+        assert_true(CPU_EQUAL(&seen, &all));
+        spark_pool_destroy(&pool);
+    }
+}
+
 static double pool_cpu_seconds(void)
 {
     struct timespec t;
@@ -352,6 +382,7 @@ int main(void)
         cmocka_unit_test(test_utf8_refuses_what_rfc_3629_refuses),
         cmocka_unit_test(test_errors_never_carry_control_bytes_or_broken_utf8),
         cmocka_unit_test(test_pool_barriers_order_every_step),
+        cmocka_unit_test(test_pool_threads_get_cpus_of_their_own_if_there_are_as_many),
         cmocka_unit_test(test_pool_threads_that_share_a_cpu_do_not_spin_against_each_other),
         cmocka_unit_test(test_share_covers_every_item_once),
         cmocka_unit_test(test_pages_are_zeroed_and_aligned),

@@ -168,6 +168,21 @@ void spark_pool_destroy(spark_pool **pool)
     *pool = NULL;
 }
 
+void spark_pool_pin(spark_pool *p)
+{
+    cpu_set_t all;
+    if (sched_getaffinity(0, sizeof all, &all) != 0 || (unsigned)CPU_COUNT(&all) != p->n_threads) return;
+    for (unsigned cpu = 0, thread = 0; thread < p->n_threads; cpu++) {
+        cpu_set_t own;
+        if (!CPU_ISSET(cpu, &all)) continue;
+        CPU_ZERO(&own);
+        CPU_SET(cpu, &own);
+        const pthread_t handle = thread == 0 ? pthread_self() : p->workers[thread].handle;
+        (void)pthread_setaffinity_np(handle, sizeof own, &own);
+        thread++;
+    }
+}
+
 unsigned spark_pool_threads(const spark_pool *pool) { return pool->n_threads; }
 
 void spark_ticket_reset(spark_ticket *t) { atomic_store_explicit(&t->next, 0, memory_order_relaxed); }

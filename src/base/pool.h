@@ -20,6 +20,10 @@ typedef void spark_task(void *arg, unsigned thread, unsigned n_threads);
 SPARK_MUST_CHECK spark_status spark_pool_create(spark_pool **out, unsigned n_threads, spark_err *err);
 void spark_pool_destroy(spark_pool **pool);
 unsigned spark_pool_threads(const spark_pool *pool);
+/* If there are as many threads as CPUs the process may run on, gives each (the caller is thread 0) one of its own; else, or where the
+ * system refuses, nothing changes. For a process that does nothing else: beside a busy neighbour Linux lets threads that wait for each
+ * other share one CPU, and each step then takes twice as long whatever the priority. */
+void spark_pool_pin(spark_pool *pool);
 
 /* Runs task(arg, i, n) on every thread i, the caller being 0, with round-to-nearest and denormals kept.
  * One caller at a time. */

@@ -81,6 +81,7 @@ static spark_status cell_start(engine_cell *c, const spark_jail_spec *spec, spar
                 SPARK_ERR_NOWHERE, "%u descriptors, but %u links and %u files", spec->n_fds, c->config.n_links,
                 c->config.n_files);
     SPARK_TRY(spark_pool_create(&c->pool, c->config.n_threads, err));
+    spark_pool_pin(c->pool);
     (void)spark_isa_best();  /* asks Linux for AMX where there is some */
     api_text_prepare_cell(); /* from here on JSON lives in scratch */
     return spark_jail_open_phase(spec, err);

@@ -34,6 +34,14 @@ class Life(Folder):
                 self.assertEqual(len(uids), 2)
                 self.assertNotIn(0, uids)
 
+    def test_threads_of_an_engine_have_cpus_of_their_own_if_there_are_as_many(self):
+        cpus = os.sched_getaffinity(0)
+        for n in len(cpus), len(cpus) + 1:
+            with Server('--threads', n) as s:
+                tasks = [int(t) for t in os.listdir(f"/proc/{s.cells()['engine demo'][0]}/task")]
+                own = sorted(sorted(os.sched_getaffinity(t)) for t in tasks)
+                self.assertEqual(own, [[c] for c in sorted(cpus)] if n == len(cpus) else [sorted(cpus)] * n)
+
     def test_an_engine_that_is_killed_costs_its_stream_and_nothing_else(self):
         with Server('--model', 'a=', '--model', 'b=') as s:
             before = s.complete(model='a')
