@@ -1,7 +1,6 @@
 /* cell_warden.c - the process that the user started, while the command runs in a cell: it waits, passes signals on, edits lines. Nothing
  * that the cell says is trusted; nothing foreign is read here. */
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -11,6 +10,7 @@
 
 #include "api/api_internal.h"
 #include "cli/cell.h"
+#include "serve/poll.h"
 
 const char *const cell_variables[] = {"SPARK_CPU", "TZ", "TZDIR", NULL};
 
@@ -187,12 +187,18 @@ static bool warden_on_word(warden_state *w)
 static int warden_wait(warden_state *w)
 {
     enum { ENDED, WORD, SIGNAL, N };
-    int status = 0;
+    int status = 0, ready = 0;
+    spark_err err = {0};
     for (bool open = true;;) {
         struct pollfd p[N] = {[ENDED] = {w->cell.pidfd, POLLIN, 0},
                               [WORD] = {open ? w->link : -1, POLLIN, 0},
                               [SIGNAL] = {w->ready ? w->signals : -1, POLLIN, 0}};
-        if (poll(p, N, -1) < 0) continue;
+        if (!spark_ok(spark_poll(p, N, -1, &ready,
+                                 &err))) { /* it would never be heard: better no answer than none for ever */
+            (void)cli_fail(w->c->name, &err, NULL);
+            kill(w->cell.pid, SIGKILL);
+            break;
+        }
         if (p[WORD].revents)
             open = warden_on_word(w);
         else if (p[ENDED].revents)

@@ -2,8 +2,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -11,6 +14,7 @@
 #include "serve/cell_config.h"
 #include "serve/config_write.h"
 #include "serve/control.h"
+#include "serve/poll.h"
 #include "serve/sockets.h"
 
 static char folder[64];
@@ -287,6 +291,45 @@ static void test_systemd_is_told_where_it_asks(void **state)
     close(s);
 }
 
+/* ---- Waiting ---- */
+
+static void test_more_descriptors_than_the_limit_are_an_error_and_none_has_anything(void **state)
+{
+    (void)state;
+    struct rlimit old, low;
+    struct pollfd p[8];
+    spark_err err = {0};
+    int ready = 0;
+    for (size_t i = 0; i < SPARK_COUNT(p); i++) p[i] = (struct pollfd){.fd = -1, .events = POLLIN, .revents = POLLIN};
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    low = (struct rlimit){SPARK_COUNT(p) - 1, old.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    const spark_status s = spark_poll(p, SPARK_COUNT(p), 0, &ready, &err);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+    assert_int_equal(s.code, SPARK_E_IO);
+    assert_non_null(strstr(err.text, "8 descriptors"));
+    for (size_t i = 0; i < SPARK_COUNT(p); i++) assert_int_equal(p[i].revents, 0);
+    assert_true(spark_ok(spark_poll(p, SPARK_COUNT(p), 0, &ready, &err)));
+    assert_int_equal(ready, 0);
+}
+
+static void on_alarm(int number) { (void)number; }
+
+static void test_a_signal_that_comes_between_is_no_error_and_no_end_of_time(void **state)
+{
+    (void)state;
+    const struct sigaction act = {.sa_handler = on_alarm};
+    const struct itimerval soon = {.it_value = {0, 50000}};
+    struct sigaction old;
+    spark_err err = {0};
+    int ready = 0;
+    assert_int_equal(sigaction(SIGALRM, &act, &old), 0);
+    assert_int_equal(setitimer(ITIMER_REAL, &soon, NULL), 0);
+    assert_true(spark_ok(spark_poll(NULL, 0, 10000, &ready, &err)));
+    assert_int_equal(ready, -1);
+    assert_int_equal(sigaction(SIGALRM, &old, NULL), 0);
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -316,6 +359,8 @@ int main(void)
         cmocka_unit_test(test_secrets_that_others_can_read_are_refused),
         cmocka_unit_test(test_a_split_model_is_opened_whole_or_not_at_all),
         cmocka_unit_test(test_systemd_is_told_where_it_asks),
+        cmocka_unit_test(test_more_descriptors_than_the_limit_are_an_error_and_none_has_anything),
+        cmocka_unit_test(test_a_signal_that_comes_between_is_no_error_and_no_end_of_time),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

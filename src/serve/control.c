@@ -2,9 +2,10 @@
 #include "serve/control.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "serve/poll.h"
 
 spark_status control_pair(int fds[2], spark_err *err)
 {
@@ -40,11 +41,13 @@ spark_status control_send(int fd, const control_message *m, spark_err *err)
     }
     for (;;) {
         if (sendmsg(fd, &h, MSG_NOSIGNAL) >= 0) return SPARK_SUCCESS;
-        SPARK_CHECK(errno == EAGAIN || errno == EINTR, err, SPARK_E_IO, SPARK_ERR_NOWHERE,
-                    "cannot write to a control link: %s", strerror(errno));
+        if (errno == EINTR) continue;
+        SPARK_CHECK(errno == EAGAIN, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot write to a control link: %s",
+                    strerror(errno));
+        int ready = 0;
         struct pollfd p = {.fd = fd, .events = POLLOUT};
-        SPARK_CHECK(errno == EINTR || poll(&p, 1, CONTROL_PATIENCE_MS) != 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE,
-                    "the other end of a control link does not read");
+        SPARK_TRY(spark_poll(&p, 1, CONTROL_PATIENCE_MS, &ready, err));
+        SPARK_CHECK(ready != 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "the other end of a control link does not read");
     }
 }
 

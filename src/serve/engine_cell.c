@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include "base/clock.h"
 #include "base/pages.h"
 #include "serve/engine_cell_internal.h"
+#include "serve/poll.h"
 #include "text/json_heap.h"
 
 enum {
@@ -34,9 +34,10 @@ static int cell_say(const engine_cell *c, const char *what, const spark_err *err
 static spark_status cell_flush(cell_link *l, spark_err *err)
 {
     while (spark_wire_pending(l->wire) > 0) {
+        int ready = 0;
         SPARK_TRY(spark_wire_write(l->wire, l->fd, err));
         struct pollfd p = {.fd = l->fd, .events = POLLOUT};
-        if (spark_wire_pending(l->wire) > 0) (void)poll(&p, 1, -1);
+        if (spark_wire_pending(l->wire) > 0) SPARK_TRY(spark_poll(&p, 1, -1, &ready, err));
     }
     return SPARK_SUCCESS;
 }
@@ -46,6 +47,7 @@ static spark_status cell_await(engine_cell *c, spark_wire_type type, spark_wire_
 {
     cell_link *l = &c->links[CELL_WARDEN];
     for (;;) {
+        int ready = 0;
         bool has = false, closed = false;
         SPARK_TRY(spark_wire_next(l->wire, f, &has, err));
         if (has) {
@@ -53,7 +55,7 @@ static spark_status cell_await(engine_cell *c, spark_wire_type type, spark_wire_
             return SPARK_SUCCESS;
         }
         struct pollfd p = {.fd = l->fd, .events = POLLIN};
-        (void)poll(&p, 1, -1);
+        SPARK_TRY(spark_poll(&p, 1, -1, &ready, err));
         SPARK_TRY(spark_wire_read(l->wire, l->fd, &closed, err));
         SPARK_CHECK(!closed, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "the warden is gone");
     }
@@ -356,13 +358,17 @@ static int cell_loop(engine_cell *c)
 {
     for (bool busy = false;;) {
         const bool drained = cell_drained(c);
+        int ready = 0;
+        spark_err err = {0};
         struct pollfd p[CELL_N_LINKS];
         for (uint32_t i = 0; i < CELL_N_LINKS; i++)
             p[i] = (struct pollfd){.fd = c->links[i].fd,
                                    .events = (short)((cell_has_room(c, &c->links[i]) ? POLLIN : 0) |
                                                      (spark_wire_pending(c->links[i].wire) ? POLLOUT : 0))};
         const bool settles = !busy && !drained && spark_engine_settle(c->engine);
-        if (poll(p, CELL_N_LINKS, drained || settles ? 0 : cell_patience(c, busy)) == 0 && drained) return 0;
+        const int patience = drained || settles ? 0 : cell_patience(c, busy);
+        if (!spark_ok(spark_poll(p, CELL_N_LINKS, patience, &ready, &err))) return cell_say(c, "ends", &err);
+        if (ready == 0 && drained) return 0;
         if (c->events_wait) cell_pass_events(c);
         if (!cell_serve_link(c, CELL_WARDEN, p[CELL_WARDEN].revents & (POLLIN | POLLHUP))) return 0;
         if (p[CELL_FRONT].fd >= 0 && !cell_serve_link(c, CELL_FRONT, p[CELL_FRONT].revents & (POLLIN | POLLHUP)))

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -18,6 +17,7 @@
 #include "serve/api.h"
 #include "serve/config_write.h"
 #include "serve/log.h"
+#include "serve/poll.h"
 #include "serve/sockets.h"
 #include "serve/warden_internal.h"
 
@@ -380,22 +380,44 @@ static bool warden_done(warden *w)
     return !alive;
 }
 
+/* Instances up to the last that is in use. No more are waited for: poll refuses more places than this process may have descriptors,
+ * be they empty. */
+static uint32_t warden_n_instances(const warden *w)
+{
+    uint32_t n = WARDEN_INSTANCES;
+    while (n > 0 && w->instances[n - 1].state == INSTANCE_FREE) n--;
+    return n;
+}
+
+/* Sleeps until one of p[n] has something. False: none has; and where it cannot wait, it ends. */
+static bool warden_wait(warden *w, struct pollfd *p, uint32_t n)
+{
+    int ready = 0;
+    spark_err err = {0};
+    if (spark_ok(spark_poll(p, n, warden_patience(w), &ready, &err))) return ready > 0;
+    spark_log_event(w->log, SPARK_LOG_ERROR, "warden_failed", NULL, err.text);
+    w->exit_code = 1;
+    w->stop = true;
+    return false;
+}
+
 /* Sleeps until something happens, and does what it asks for. */
 static void warden_turn(warden *w, int signals)
 {
+    const uint32_t n = warden_n_instances(w);
     struct pollfd p[3 + 2 * WARDEN_INSTANCES];
     p[0] = (struct pollfd){.fd = signals, .events = POLLIN};
     p[1] = (struct pollfd){.fd = w->front_alive ? w->control : -1, .events = POLLIN};
     p[2] = (struct pollfd){.fd = w->front_alive ? w->front.pidfd : -1, .events = POLLIN};
-    for (uint32_t i = 0; i < WARDEN_INSTANCES; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         const warden_instance *e = &w->instances[i];
         p[3 + 2 * i] = (struct pollfd){.fd = e->state == INSTANCE_FREE ? -1 : e->link, .events = POLLIN};
         p[4 + 2 * i] = (struct pollfd){.fd = e->state == INSTANCE_FREE ? -1 : e->cell.pidfd, .events = POLLIN};
     }
-    if (poll(p, SPARK_COUNT(p), warden_patience(w)) < 0) return; /* EINTR */
+    if (!warden_wait(w, p, 3 + 2 * n)) return;
     if (p[1].revents) warden_read_front(w);
     if (p[2].revents) warden_front_ended(w);
-    for (uint32_t i = 0; i < WARDEN_INSTANCES; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         warden_instance *e = &w->instances[i];
         if (p[3 + 2 * i].fd >= 0 && p[3 + 2 * i].revents) warden_read_engine(w, e);
         if (p[4 + 2 * i].fd >= 0 && p[4 + 2 * i].revents) warden_engine_ended(w, e);
@@ -426,6 +448,34 @@ static void warden_end(warden *w)
     free(w->jail_json);
 }
 
+/* Descriptors of this process, with every model at the swap. */
+static uint32_t warden_own_files(const spark_config *c)
+{
+    const uint32_t of_engine = 2 + CELL_FRONT_LINKS; /* its link, its pidfd, and the links that no front has yet */
+    return WARDEN_OWN_FILES + c->listen.n + 2 * c->n_models * of_engine;
+}
+
+/* Asked before anything is opened: descriptors for this process, and for a front that has few connections. The limit that holds is
+ * raised to what this process may need. */
+static spark_status warden_check_files(const spark_config *c, spark_err *err)
+{
+    struct rlimit files;
+    const uint32_t least = c->max_connections < WARDEN_LEAST_CONNECTIONS ? c->max_connections
+                                                                         : WARDEN_LEAST_CONNECTIONS;
+    const uint32_t own = warden_own_files(c), front = least + WARDEN_FRONT_FILES, need = own > front ? own : front;
+    SPARK_CHECK(getrlimit(RLIMIT_NOFILE, &files) == 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "getrlimit: %s",
+                strerror(errno));
+    SPARK_CHECK(files.rlim_max >= need, err, SPARK_E_REFUSED, SPARK_ERR_NOWHERE,
+                "%u descriptors are needed, and the system allows %" PRIu64
+                "; raise ulimit -Hn (systemd: LimitNOFILE=) to %u at least",
+                need, (uint64_t)files.rlim_max, need);
+    if (files.rlim_cur >= own) return SPARK_SUCCESS;
+    files.rlim_cur = own;
+    SPARK_CHECK(setrlimit(RLIMIT_NOFILE, &files) == 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "setrlimit: %s",
+                strerror(errno));
+    return SPARK_SUCCESS;
+}
+
 /* As many connections as the system grants descriptors for: told, if they are fewer than asked for. */
 static void warden_fit_connections(warden *w)
 {
@@ -433,9 +483,8 @@ static void warden_fit_connections(warden *w)
     spark_config *c = w->config;
     if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_max >= (uint64_t)c->max_connections + WARDEN_FRONT_FILES)
         return;
-    c->max_connections = files.rlim_max > 2 * WARDEN_FRONT_FILES ? (uint32_t)files.rlim_max - WARDEN_FRONT_FILES
-                                                                 : WARDEN_FRONT_FILES;
-    c->origin[SPARK_SET_max_connections].source = SPARK_FROM_FLAG; /* the front is told what holds */
+    c->max_connections = (uint32_t)files.rlim_max - WARDEN_FRONT_FILES; /* that there are enough was checked */
+    c->origin[SPARK_SET_max_connections].source = SPARK_FROM_FLAG;      /* the front is told what holds */
     spark_log_say(w->log, SPARK_LOG_WARN, "max_connections",
                   "%u connections, since the system allows %llu descriptors (ulimit -Hn)", c->max_connections,
                   (unsigned long long)files.rlim_max);
@@ -508,6 +557,7 @@ spark_status spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(
     *w = (warden){.config = c, .control = -1};
     for (uint32_t k = 0; k < c->n_models; k++)
         w->models[k] = (warden_model){.config = &c->models[k], .wanted = c->models[k].load == WARDEN_LOAD_AT_START};
+    SPARK_TRY(warden_check_files(c, err));
     const int signals = warden_signals();
     SPARK_TRY(warden_files_open(w, keys, err));
     w->front_memory = cell_front_plan(c);
@@ -530,7 +580,7 @@ spark_status spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(
     }
     warden_end(w);
     if (w->exit_code) /* what was wrong stands above */
-        spark_log_event(w->log, SPARK_LOG_ERROR, "stopped", NULL, "the start failed");
+        spark_log_event(w->log, SPARK_LOG_ERROR, "stopped", NULL, w->announced ? "failed" : "the start failed");
     else
         spark_log_event(w->log, SPARK_LOG_INFO, "stopped", NULL, w->drained ? "drained" : "not drained");
     spark_log_destroy(&w->log);

@@ -1,6 +1,8 @@
 /* warden_hostile_test.c - the warden and cells that are not what it started. What must hold: a cell that speaks out of turn, ends or
  * lies costs what it serves, and never the warden: it goes on, does not spin, and ends when told to. Those that hang, and what
  * changes while it runs: warden_life_test.c. */
+#include <sys/resource.h>
+
 #include "serve/warden_rig.h"
 
 static void test_honest_cells_are_served_and_end(void **state)
@@ -113,6 +115,20 @@ static void test_a_front_that_does_not_read_cannot_stop_the_warden(void **state)
     stop_with_file(&r);
 }
 
+static void test_a_warden_that_cannot_wait_any_more_says_so_and_ends(void **state)
+{
+    (void)state;
+    rig r;
+    start(&r, "[model honest]\n" USE);
+    await(&r, "model_ready", 1, 20);
+    const struct rlimit few = {3, 3}; /* poll refuses more places than that */
+    assert_int_equal(prlimit(r.warden, RLIMIT_NOFILE, &few, NULL), 0);
+    await(&r, "\"event\":\"warden_failed\"", 1, 20);
+    await(&r, "\"event\":\"stopped\"", 1, 20);
+    assert_int_equal(count(said(&r), "warden_failed"), 1);
+    stop(&r);
+}
+
 int main(int argc, char **argv)
 {
     int code = 0;
@@ -128,6 +144,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_front_that_closes_its_link_is_replaced_and_the_warden_does_not_spin),
         cmocka_unit_test(test_a_front_that_names_a_model_that_does_not_exist_is_ended),
         cmocka_unit_test(test_a_front_that_does_not_read_cannot_stop_the_warden),
+        cmocka_unit_test(test_a_warden_that_cannot_wait_any_more_says_so_and_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

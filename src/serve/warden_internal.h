@@ -16,7 +16,10 @@ enum {
     WARDEN_INSTANCES = 2 * SPARK_MAX_SERVED, /* each model and its successor */
     WARDEN_BACKOFF_MS = 100,
     WARDEN_BACKOFF_MAX_MS = 30000,
-    WARDEN_FRONT_FILES = 256,  /* descriptors of the front beside its connections */
+    WARDEN_FRONT_FILES = 256,       /* descriptors of the front beside its connections */
+    WARDEN_LEAST_CONNECTIONS = 256, /* with descriptors for fewer, if not asked for so few, it does not start */
+    WARDEN_OWN_FILES =
+        64, /* of the warden: standard, signals, log, the front's; both ends of links and a model's while an engine starts */
     WARDEN_HEALTHY_MS = 60000, /* who ran so long starts again at once */
     WARDEN_TICK_MS = 1000,
     WARDEN_SILENCE_MS = 120000, /* an engine that loads and says nothing for so long hangs */

@@ -2,7 +2,7 @@
 import contextlib, http.client, json, os, pathlib, re, shutil, signal, socket, ssl, struct, subprocess, time, unittest
 
 from serving import Server, UnixConnection, new_key, ports
-from support import ALONE, AS_USER, CLEAN, ROOT, SPARK, Folder, can, spark, wait_until
+from support import ALONE, AS_USER, CLEAN, ROOT, SPARK, Folder, can, is_one_error_line, spark, wait_until
 
 
 class Manager:
@@ -259,6 +259,19 @@ class Settings(Folder):
             code, _, err = spark('serve', '--listen', 'tcp:127.0.0.1:0', *args, timeout=20)
             self.assertEqual(code, 1, err)
             self.assertIn(why, err)
+
+    def test_too_few_descriptors_are_refused_with_the_number_that_suffices_before_anything_starts(self):
+        limit = lambda n: ('sh', '-c', f'ulimit {n} && exec "$@"', 'sh')
+        many = [a for i in range(30) for a in ('--model', f'm{i}=')]
+        for n, args, need in (100, [], 512), (511, [], 512), (100, ['--max-connections', '10'], 266), (600, [*many, '--load', 'use'], 665):
+            p = subprocess.run([*limit(f'-n {n}'), SPARK, 'serve', '--listen', 'tcp:127.0.0.1:0', '--no-auth', *args], capture_output=True, text=True, timeout=20)
+            self.assertEqual((p.returncode, p.stdout), (3, ''), p.stderr)
+            self.assertTrue(is_one_error_line(p.stderr), p.stderr)
+            self.assertRegex(p.stderr, rf'{need} descriptors .* {n}; .*ulimit -Hn.*LimitNOFILE.* {need} ')
+        for ulimit, args in ('-n 512', []), ('-n 266', ['--max-connections', '10']), ('-S -n 40', []): # a soft limit is no limit
+            with Server(*args, wrapper=limit(ulimit)) as s:
+                self.assertTrue(s.complete(model='demo'))
+                self.assertEqual(s.close(), 0, s)
 
     @unittest.skipUnless(os.geteuid() == 0 and can(*ALONE), 'needs root for a network of its own')
     def test_without_an_address_it_listens_on_its_own_socket_and_loopback_and_prints_a_key_once(self):
