@@ -30,7 +30,7 @@ static int serve_mint(const spark_config *c, uint8_t **file, size_t *len)
                                                                                 : cli_fail("serve", &err, NULL);
 }
 
-/* A curl line for one address, ready to paste where this run made a key. An address that means "every" is asked as localhost, which a
+/* A curl line for one address, ready to paste where this run made a key and asks for no certificate of the client. An address that means "every" is asked as localhost, which a
  * certificate may name. */
 static void serve_print_try(const spark_config *c, const spark_listen *l)
 {
@@ -41,18 +41,24 @@ static void serve_print_try(const spark_config *c, const spark_listen *l)
     snprintf(host, sizeof host, "%s%s%s", v6 && !every ? "[" : "", every ? "localhost" : l->host,
              v6 && !every ? "]" : "");
     if (key[0]) snprintf(auth, sizeof auth, " -H %sAuthorization: Bearer %s%s", quote, key, quote);
-    cli_note(
-        "try: curl %s%s%s%s://%s:%u/v1/%scompletions%s -H 'Content-Type: application/json' -d '{\"model\":\"%s\",%s}'",
-        c->tls_cert ? "--cacert '" : "", c->tls_cert ? c->tls_cert : "", c->tls_cert ? "' " : "",
-        c->tls_cert ? "https" : "http", host, l->port, tells_stories ? "" : "chat/", auth, c->models[0].name,
-        tells_stories ? "\"prompt\":\"Once upon a time\",\"max_tokens\":60"
-                      : "\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]");
+    if (c->tls_client_ca)
+        cli_note("clients need a certificate signed by %s: the next line takes it from the file $CERT, its key from "
+                 "$CERT_KEY",
+                 c->tls_client_ca);
+    cli_note("try: curl %s%s%s%s%s://%s:%u/v1/%scompletions%s -H 'Content-Type: application/json' -d "
+             "'{\"model\":\"%s\",%s}'",
+             c->tls_cert ? "--cacert '" : "", c->tls_cert ? c->tls_cert : "", c->tls_cert ? "' " : "",
+             c->tls_client_ca ? "--cert \"$CERT\" --key \"$CERT_KEY\" " : "", c->tls_cert ? "https" : "http", host,
+             l->port, tells_stories ? "" : "chat/", auth, c->models[0].name,
+             tells_stories ? "\"prompt\":\"Once upon a time\",\"max_tokens\":60"
+                           : "\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]");
     explicit_bzero(auth, sizeof auth);
 }
 
 static void serve_banner(const spark_config *c)
 {
-    bool tried = false;
+    const spark_listen *open = NULL; /* the first that curl can reach */
+    bool proxied = false;
     for (uint32_t i = 0; i < c->listen.n; i++) {
         const spark_listen *l = &c->listens[i];
         if (l->path) {
@@ -62,11 +68,18 @@ static void serve_banner(const spark_config *c)
         const bool v6 = strchr(l->host, ':') != NULL;
         cli_note("listening on %s://%s%s%s:%u", c->tls_cert ? "https" : "http", v6 ? "[" : "", l->host, v6 ? "]" : "",
                  l->port);
-        if (tried) continue;
-        tried = true;
-        if (serve_key[0]) cli_note("a key for this run, shown once: %s", serve_key);
-        serve_print_try(c, l);
+        if (spark_config_proxied(c, l))
+            proxied = true;
+        else if (!open)
+            open = l;
     }
+    if (serve_key[0]) cli_note("a key for this run, shown once: %s", serve_key);
+    if (open)
+        serve_print_try(c, open);
+    else if (proxied)
+        cli_note("no line to try: proxies alone connect here (--proxy), and curl does not speak their PROXY protocol "
+                 "v2; ask "
+                 "through one");
     explicit_bzero(serve_key, sizeof serve_key);
 }
 

@@ -187,6 +187,9 @@ SPARK_MUST_CHECK spark_status spark_config_set_model(spark_config *c, const char
  * keys or TLS). Once. */
 SPARK_MUST_CHECK spark_status spark_config_finish(spark_config *c, spark_err *err);
 
+/* Whether who connects there must speak PROXY protocol; of settings that are finished. */
+bool spark_config_proxied(const spark_config *c, const spark_listen *l);
+
 /* The variable of a setting: SPARK_ITL_TARGET. */
 const char *spark_setting_variable(const spark_setting *s, char out[64]);
 /* A value as it would be written in the file: quoted where needed, times and sizes in their largest whole unit. model NULL = the

@@ -106,3 +106,9 @@ spark_status spark__config_check(spark_config *c, spark_err *err)
                 "watchdog: 0 (never), or 1s to 1h");
     return spark_config_fits(c, err);
 }
+
+/* Proxies come from other machines, but for one that is said to be on this. */
+bool spark_config_proxied(const spark_config *c, const spark_listen *l)
+{
+    return !l->path && c->proxies.n && (!l->loopback || spark_net_within(l->host, c->proxy, c->proxies.n));
+}

@@ -101,17 +101,11 @@ static spark_status add_listener(warden *w, int fd, uint32_t bits, spark_err *er
     return SPARK_SUCCESS;
 }
 
-/* Proxies come from other machines, but for one that is said to be on this. */
-static bool listens_to_proxies(const spark_config *c, const spark_listen *l)
-{
-    return c->proxies.n && (!l->loopback || spark_net_within(l->host, c->proxy, c->proxies.n));
-}
-
 static uint32_t listen_bits(const spark_config *c, const spark_listen *l)
 {
     if (l->path) return CONTROL_LISTEN_UNIX | (c->keys ? 0 : CONTROL_LISTEN_OPEN);
     return (c->tls_cert && c->tls == WARDEN_TLS_ON ? CONTROL_LISTEN_TLS : 0) |
-           (listens_to_proxies(c, l) ? CONTROL_LISTEN_PROXY : 0) |
+           (spark_config_proxied(c, l) ? CONTROL_LISTEN_PROXY : 0) |
            (c->no_auth && l->loopback ? CONTROL_LISTEN_OPEN : 0);
 }
 

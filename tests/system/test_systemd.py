@@ -400,6 +400,14 @@ class Tls(Folder):
         s.signal(signal.SIGHUP)
         wait_until(lambda: self.ask(s, cert='shown.pem') == 200, why=s.log)
 
+    def test_the_line_to_paste_brings_the_certificate_that_is_asked_for(self):
+        for more, env in ([], {}), (['--tls-client-ca', self.dir / 'ca.pem'], {'CERT': self.dir / 'client.pem', 'CERT_KEY': self.dir / 'client.key'}):
+            s = self.start(*more)
+            line = s.wait_log(r'try: (curl .*)')[1]
+            self.assertEqual(bool(env), str(self.dir / 'ca.pem') in s.log())
+            out = subprocess.run(['sh', '-c', line], capture_output=True, text=True, timeout=20, env={**os.environ, 'KEY': self.key, **env})
+            self.assertTrue(json.loads(out.stdout)['choices'][0]['text'], out.stderr)
+
     def test_clients_without_a_certificate_of_the_ca_stay_out(self):
         s = self.start('--tls-client-ca', self.dir / 'ca.pem')
         self.assertEqual(self.ask(s, 'client'), 200)
@@ -450,6 +458,17 @@ class Proxy(Folder):
             self.assertIn(b' 401 ', self.say(s, self.HEAD + self.ASK).splitlines()[0])
             s.wait_log(r'203\.0\.113\.7')
             self.assertNotIn(b' 401 ', self.say(s, self.ASK), 'whoever says nothing of a client is no proxy')
+
+    def test_no_line_is_shown_to_paste_where_curl_cannot_connect(self):
+        s = Server('--proxy', '127.0.0.1', wait=False)
+        with s:
+            s.wait_log('no line to try: .*PROXY protocol')
+            self.assertNotIn('try: curl', s.log())
+        s = Server('--proxy', '127.0.0.1', '--listen', 'tcp:[::1]:0', wait=False) # the first is the proxy's, the second is not
+        with s:
+            line = s.wait_log(r'try: (curl .*)')[1]
+            out = subprocess.run(['sh', '-c', line], capture_output=True, timeout=20).stdout
+            self.assertTrue(json.loads(out)['choices'][0]['text'])
 
     def test_nobody_else_is_believed(self):
         with Server('--proxy', '10.0.0.0/8') as s: # loopback is in no listed range: it speaks for itself
