@@ -34,7 +34,7 @@ enum {
 
 /* A parameter of the query, and the routes that know it. */
 typedef struct api_parameter {
-    const char *name;
+    const char *name;  /* NULL: any that stands in no row above */
     uint32_t handlers; /* bits */
     api_class cls;
     uint8_t unless; /* API_REFUSED: values that ask for nothing, and are accepted */

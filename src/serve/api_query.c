@@ -1,5 +1,5 @@
 /* api_query.c - parameters behind the "?" of a target: one table, in the three classes of fields. What stands nowhere in it is refused, save
- * on the page: a parameter that was passed over would be a setting that is ignored. Routes that answer 403 or 501 say that first. */
+ * on the page and on the routes of health: a parameter that was passed over would be a setting that is ignored. Routes that answer 403 or 501 say that first. */
 #include <stdio.h>
 
 #include "serve/api_internal.h"
@@ -33,15 +33,17 @@ const api_parameter api_parameters[] = {
     {"format", ON(API_METRICS_TEXT), API_REFUSED, API_UNLESS_THIS_FORM, "there is one form"},
     {"autoload", GENERATE | ON(API_PROPS) | ON(API_SLOTS), API_REFUSED, API_UNLESS_AS_IT_IS,
      "when a model is loaded is its operator's to say; what is asked of a route that generates loads it"},
-    {"reload", ON(API_MODELS), API_REFUSED, API_UNLESS_OFF, "models are named by the operator, and read again on SIGHUP"},
+    {"reload", ON(API_MODELS), API_REFUSED, API_UNLESS_OFF,
+     "models are named by the operator, and read again on SIGHUP"},
     {"limit", ON(API_MODELS), API_REFUSED, 0, WHOLE},
     {"after", ON(API_MODELS), API_REFUSED, 0, WHOLE},
     {"order", ON(API_MODELS), API_REFUSED, 0, WHOLE},
-    {"fail_on_no_slot", ON(API_HEALTH), API_REFUSED, API_UNLESS_OFF, "ask GET /slots"},
-    {"include_slots", ON(API_HEALTH), API_REFUSED, API_UNLESS_OFF, "ask GET /slots"},
+    {"fail_on_no_slot", HEALTH, API_NEUTRAL, 0, "of an old llama-server; today GET /slots tells"},
+    {"include_slots", HEALTH, API_NEUTRAL, 0, "of an old llama-server; today GET /slots tells"},
     {"key", EVERY, API_REFUSED, 0, NO_KEY},
     {"api_key", EVERY, API_REFUSED, 0, NO_KEY},
     {"api-key", EVERY, API_REFUSED, 0, NO_KEY},
+    {NULL, HEALTH, API_NEUTRAL, 0, "probes add one to pass by caches; there is nothing to choose here"},
 };
 const size_t api_n_parameters = SPARK_COUNT(api_parameters);
 
@@ -79,7 +81,8 @@ static bool query_honour(api_query *q, spark_bytes name, spark_bytes v, api_erro
 static const api_parameter *query_find(const api_route *r, spark_bytes name)
 {
     for (size_t i = 0; i < api_n_parameters; i++)
-        if (api_parameters[i].handlers >> r->handler & 1 && spark_bytes_is(name, api_parameters[i].name))
+        if (api_parameters[i].handlers >> r->handler & 1 &&
+            (!api_parameters[i].name || spark_bytes_is(name, api_parameters[i].name)))
             return &api_parameters[i];
     return NULL;
 }
@@ -100,10 +103,10 @@ bool api_query_take(api_query *q, const api_route *r, spark_bytes name, spark_by
 
 static const char *query_unless_words(unsigned unless)
 {
-    return unless == API_UNLESS_OFF        ? " (but for 0, false)"
+    return unless == API_UNLESS_OFF         ? " (but for 0, false)"
            : unless == API_UNLESS_THIS_FORM ? " (but for prometheus, text)"
-           : unless == API_UNLESS_AS_IT_IS   ? " (but for what is done anyway: true where text is generated, else false)"
-                                          : "";
+           : unless == API_UNLESS_AS_IT_IS  ? " (but for what is done anyway: true where text is generated, else false)"
+                                            : "";
 }
 
 /* Paths of the routes that have it. */
@@ -128,7 +131,8 @@ void api_print_parameters(api_out *o)
     api_out_str(o, "\n### Query parameters\n\n| parameter | routes | class | |\n|---|---|---|---|\n");
     for (size_t i = 0; i < api_n_parameters; i++) {
         const api_parameter *p = &api_parameters[i];
-        api_out_fmt(o, "| `%s` | ", p->name);
+        const char *quote = p->name ? "`" : "";
+        api_out_fmt(o, "| %s%s%s | ", quote, p->name ? p->name : "any other", quote);
         query_print_routes(o, p->handlers);
         api_out_fmt(o, " | %s%s | %s |\n", classes[p->cls], query_unless_words(p->unless), p->note);
     }

@@ -45,13 +45,12 @@ class Query(Folder):
 
     def test_others_are_refused_by_name_in_the_routes_words(self):
         with Server() as s:
-            for path in '/props', '/slots', '/metrics', '/spark/live', '/health', '/health/ready', '/v1/models', '/v1/models/demo', '/api/tags', '/api/ps', '/api/version':
+            for path in '/props', '/slots', '/metrics', '/spark/live', '/v1/models', '/v1/models/demo', '/api/tags', '/api/ps', '/api/version':
                 self.assertEqual(s.get(path)[0], 200)
                 self.refused(s, 'GET', path + '?slot=1', "query parameter 'slot' is not known")
                 self.refused(s, 'GET', path + '?api_key=sk-x', 'Authorization')
             self.refused(s, 'GET', '/v1/models?limit=3', '"code":"unsupported_parameter"')
             self.refused(s, 'GET', '/metrics?model=demo', "'model' is refused")
-            self.refused(s, 'GET', '/health?fail_on_no_slot=1', 'ask GET /slots')
             body = {'model': 'demo', 'prompt': 'x', 'max_tokens': 1}
             self.assertEqual(s.post('/v1/completions?api-version=2024-10-21', body)[0], 200)
             self.assertEqual(s.get('/v1/models?api-version=2024-10-21&client_version=1')[0], 200)
@@ -62,6 +61,14 @@ class Query(Folder):
             self.assertEqual(s.get('/?utm=1')[0], 200)
             self.assertEqual(s.ask('POST', '/slots/0?action=save', {})[0], 403)
             self.assertEqual(s.ask('POST', '/v1/embeddings?x=1', {})[0], 501)
+
+    def test_a_probe_of_health_may_add_what_it_likes_but_a_key(self):
+        with Server() as s:
+            for path in '/health', '/v1/health', '/health/live', '/health/ready', '/health/startup':
+                for query in 't=1', 't=1&u=2&_=%20', '1763780000', 'model=demo', 'fail_on_no_slot=1', 'include_slots=1':
+                    self.assertEqual(s.get(f'{path}?{query}'), s.get(path), query)
+                    self.assertEqual(s.get(path)[0], 200)
+                self.refused(s, 'GET', path + '?t=1&api_key=sk-x', 'Authorization')
 
 
 if __name__ == '__main__':
