@@ -33,7 +33,11 @@ spark_status spark_pages_alloc(spark_pages *out, size_t len, const char *what, s
 void spark_pages_touch(const spark_pages *p, size_t from, size_t n)
 {
     const size_t small = (size_t)sysconf(_SC_PAGESIZE), end = from < p->len && n < p->len - from ? from + n : p->len;
-    for (volatile uint8_t *b = p->ptr; from < end; from += small) b[from] = b[from];
+    volatile uint8_t *b = p->ptr;
+    for (; from < end; from += small) {
+        const uint8_t is = b[from];
+        b[from] = is;
+    }
 }
 
 void spark_pages_free(spark_pages *p)
