@@ -44,7 +44,7 @@ typedef struct spark_engine_options {
     /* A step with decoding requests in it takes no more prompt than fits this time, but 4 rows, so that a prompt never stands
      * still; 0 = n_batch rows. Without decoding requests it takes n_batch rows. */
     uint32_t
-        itl_target_us; /* SPARK_ITL_AUTO: prompts of more than 256 tokens slow decoding requests down to half as much again
+        itl_target_us; /* SPARK_ITL_AUTO: prompts of more than 256 tokens slow decoding requests down to about half as much again
                               * as they take alone, shorter ones go at once */
     spark_kv_type kv_type;
     bool prefix_cache;

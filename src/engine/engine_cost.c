@@ -22,7 +22,7 @@
 #define COST_AIM_LOWER  0.02
 #define COST_AIM_HIGHER (COST_AIM_LOWER / 99)
 /* SPARK_ITL_AUTO: streams are slowed by prompts to this many times what they take alone. Below the half more that is
- * promised: a row at a great depth costs more than the average that is learned. */
+ * promised: a row at a great depth costs more than the average that is learned, and COST_TILE of them come in any case. */
 #define COST_AUTO 1.4
 /* Of passes with prompts: the share of the past that each leaves; and one that took more than so many times as long as
  * predicted counts as if it had taken that: it was disturbed. */

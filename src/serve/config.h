@@ -122,6 +122,8 @@ enum {
         SPARK_N_MODEL_SETTINGS
 };
 
+enum { SPARK_LOAD_AT_START = 0 }; /* the first choice of the setting `load` */
+
 typedef struct spark_setting {
     const char *name;
     spark_setting_kind kind;

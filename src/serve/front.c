@@ -111,8 +111,9 @@ static spark_status front_take_settings(front *f, spark_bytes text, spark_err *e
     for (uint32_t i = 0; i < f->n_models; i++)
         f->models[i] = (front_model){.config = &f->config->models[i],
                                      .card = {.name = f->config->models[i].name},
-                                     .keep_ms = f->config->models[i].load == 0 ? SPARK_FOREVER
-                                                                               : f->config->models[i].keep_alive};
+                                     .keep_ms = f->config->models[i].load == SPARK_LOAD_AT_START
+                                                    ? SPARK_FOREVER
+                                                    : f->config->models[i].keep_alive};
     return spark_gate_create(&f->gate, f->config->proxy, f->config->proxies.n, err);
 }
 
@@ -292,7 +293,7 @@ static void front_look_idle(front *f, uint64_t now)
             m->told_used_ns = m->used_ns;
             front_tell_value(f, CONTROL_USED, i, m->used_ns);
         }
-        if (m->config->load == 0 || m->keep_ms == SPARK_FOREVER || m->n_jobs) continue;
+        if (m->config->load == SPARK_LOAD_AT_START || m->keep_ms == SPARK_FOREVER || m->n_jobs) continue;
         if ((now - m->used_ns) / 1000000 >= m->keep_ms) front_model_unload(f, m);
     }
 }

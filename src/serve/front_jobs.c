@@ -272,7 +272,8 @@ static void job_begin(front_job *j)
         job_go(j);
         return;
     }
-    if (m->state == CONTROL_MODEL_FAILED && m->config->load == 0) { /* the warden tries again in its own time */
+    if (m->state == CONTROL_MODEL_FAILED &&
+        m->config->load == SPARK_LOAD_AT_START) { /* the warden tries again in its own time */
         job_unavailable(j, FRONT_LOAD_FAILED);
         return;
     }
@@ -298,7 +299,7 @@ void front_model_changed(front *f, front_model *m)
 void front_model_unload(front *f, front_model *m)
 {
     const uint32_t number = (uint32_t)(m - f->models);
-    if (m->config->load == 0) return;
+    if (m->config->load == SPARK_LOAD_AT_START) return;
     if (m->link) m->state = CONTROL_MODEL_ABSENT;
     front_link_retire(f, number);
     front_tell(f, CONTROL_UNLOAD, number);

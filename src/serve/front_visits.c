@@ -275,7 +275,7 @@ bool front_is_ready(const front *f)
 {
     if (!f->going || f->draining) return false;
     for (uint32_t i = 0; i < f->n_models; i++)
-        if (f->models[i].config->load == 0 && !f->models[i].link) return false;
+        if (f->models[i].config->load == SPARK_LOAD_AT_START && !f->models[i].link) return false;
     return true;
 }
 
@@ -319,7 +319,7 @@ static bool visit_slots(const front_visit *v, const api_card *c, api_out *out, a
     const front_model *m = f->models;
     while (strcmp(m->config->name, c->name) != 0) m++; /* the card is of one of them */
     const uint32_t running = m->link ? m->link->stats.n_running : 0;
-    const bool none = m->link ? running >= c->n_slots : m->config->load == 0;
+    const bool none = m->link ? running >= c->n_slots : m->config->load == SPARK_LOAD_AT_START;
     if (v->query.fail_on_no_slot && none) {
         api_error_set(e, 503, "overloaded", "", "no slot of model '%s' is free", c->name);
         e->retry_ms = 1000;

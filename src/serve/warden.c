@@ -152,7 +152,7 @@ static void front_says(warden *w, const control_message *m)
     if (m->kind == CONTROL_SWITCHED) warden_engine_switched(w, m->arg, m->value);
     if (m->kind == CONTROL_REFUSED) warden_engine_refused(w, m->arg, m->value);
     if (m->kind == CONTROL_RELEASED) warden_engine_released(w, m->arg, m->value);
-    if (m->kind != CONTROL_UNLOAD || model->config->load == WARDEN_LOAD_AT_START || !model->current) return;
+    if (m->kind != CONTROL_UNLOAD || model->config->load == SPARK_LOAD_AT_START || !model->current) return;
     model->wanted = false;
     if (model->current->state == INSTANCE_READY) warden_drain_engine(w, model->current);
 }
@@ -300,9 +300,9 @@ static void warden_start_wanted(warden *w)
             continue;
         }
         spark_log_event(w->log, SPARK_LOG_ERROR, "model_failed", m->config->name, err.text);
-        if (m->config->load == WARDEN_LOAD_AT_START) warden_give_up(w, &err);
+        if (m->config->load == SPARK_LOAD_AT_START) warden_give_up(w, &err);
         m->retry_ns = warden_backoff(&m->backoff_ms, 0);
-        if (m->config->load != WARDEN_LOAD_AT_START) m->wanted = false;
+        if (m->config->load != SPARK_LOAD_AT_START) m->wanted = false;
         warden_tell_model(w, k, err.text);
     }
 }
@@ -312,7 +312,7 @@ static void warden_look_for_files(const warden *w)
 {
     for (uint32_t k = 0; k < w->config->n_models; k++) {
         const spark_config_model *m = &w->config->models[k];
-        if (m->load == WARDEN_LOAD_AT_START || !m->file || access(m->file, R_OK) == 0) continue;
+        if (m->load == SPARK_LOAD_AT_START || !m->file || access(m->file, R_OK) == 0) continue;
         spark_log_begin(w->log, SPARK_LOG_WARN, "model_file");
         spark_log_text(w->log, "model", m->name);
         spark_log_text(w->log, "file", m->file);
@@ -324,7 +324,7 @@ static void warden_look_for_files(const warden *w)
 void warden_log_plan(const warden *w)
 {
     uint64_t engines = 0, on_use = 0;
-    for (uint32_t k = 0; k < w->config->n_models; k++) on_use += w->config->models[k].load != WARDEN_LOAD_AT_START;
+    for (uint32_t k = 0; k < w->config->n_models; k++) on_use += w->config->models[k].load != SPARK_LOAD_AT_START;
     for (uint32_t i = 0; i < WARDEN_INSTANCES; i++)
         if (w->instances[i].state != INSTANCE_FREE) engines += w->instances[i].planned;
     spark_log_begin(w->log, SPARK_LOG_INFO, "memory_plan");
@@ -343,7 +343,7 @@ static void warden_announce(warden *w, void (*banner)(const spark_config *c))
     if (w->announced || !w->front_up) return;
     for (uint32_t k = 0; k < w->config->n_models; k++) {
         const warden_model *m = &w->models[k];
-        if (m->config->load == WARDEN_LOAD_AT_START && !(m->current && m->current->taken)) return;
+        if (m->config->load == SPARK_LOAD_AT_START && !(m->current && m->current->taken)) return;
     }
     w->announced = true;
     warden_log_plan(w);
@@ -550,7 +550,7 @@ spark_status spark_warden_run(spark_config *c, spark_bytes keys, void (*banner)(
     warden *w = &the_warden;
     *w = (warden){.config = c, .control = -1};
     for (uint32_t k = 0; k < c->n_models; k++)
-        w->models[k] = (warden_model){.config = &c->models[k], .wanted = c->models[k].load == WARDEN_LOAD_AT_START};
+        w->models[k] = (warden_model){.config = &c->models[k], .wanted = c->models[k].load == SPARK_LOAD_AT_START};
     SPARK_TRY(warden_check_files(c, err));
     const int signals = warden_signals();
     SPARK_TRY(warden_files_open(w, keys, err));

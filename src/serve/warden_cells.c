@@ -210,7 +210,7 @@ static bool warden_evict(warden *w, uint32_t for_model)
     for (uint32_t k = 0; k < w->config->n_models; k++) {
         warden_model *m = &w->models[k];
         if (k == for_model || !m->current || m->current->state != INSTANCE_READY || m->other || m->leaving) continue;
-        if (m->config->load == WARDEN_LOAD_AT_START) continue; /* the operator wants it there */
+        if (m->config->load == SPARK_LOAD_AT_START) continue; /* the operator wants it there */
         if (!oldest || m->used_ns < oldest->used_ns) oldest = m;
     }
     if (!oldest) return false;
@@ -244,7 +244,7 @@ static uint64_t warden_evictable(const warden *w)
     uint64_t bytes = 0;
     for (uint32_t k = 0; k < w->config->n_models; k++) {
         const warden_model *m = &w->models[k];
-        if (m->config->load != WARDEN_LOAD_AT_START && m->current && m->current->state == INSTANCE_READY)
+        if (m->config->load != SPARK_LOAD_AT_START && m->current && m->current->state == INSTANCE_READY)
             bytes += m->current->planned;
     }
     return bytes;
@@ -271,7 +271,7 @@ static bool warden_oldest_alone(const warden *w, warden_instance **of, uint32_t 
 {
     uint32_t oldest = 0;
     for (uint32_t i = 0; i < n; i++) {
-        if (w->models[of[i]->model].config->load == WARDEN_LOAD_AT_START) return false;
+        if (w->models[of[i]->model].config->load == SPARK_LOAD_AT_START) return false;
         if (of[i]->started_ns < of[oldest]->started_ns) oldest = i;
     }
     of[0] = of[oldest];
@@ -381,14 +381,14 @@ static void engine_is_broken(warden *w, warden_instance *i, spark_bytes payload)
         return;
     }
     spark_log_event(w->log, SPARK_LOG_ERROR, "model_failed", m->config->name, f.err.text);
-    if (!w->announced && m->config->load == WARDEN_LOAD_AT_START) { /* a start that cannot succeed is told at once */
+    if (!w->announced && m->config->load == SPARK_LOAD_AT_START) { /* a start that cannot succeed is told at once */
         w->exit_code = f.err.code == SPARK_E_ARGUMENT ? 2 : 1; /* a setting that the model cannot have is wrong usage */
         w->stop = true;
     }
     m->retry_ns = warden_backoff(&m->backoff_ms, 0);
     if (m->backoff_ms < WARDEN_BACKOFF_MAX_MS / 8)
-        m->backoff_ms = WARDEN_BACKOFF_MAX_MS / 8;                  /* a file seldom mends itself */
-    if (m->config->load != WARDEN_LOAD_AT_START) m->wanted = false; /* until somebody asks again */
+        m->backoff_ms = WARDEN_BACKOFF_MAX_MS / 8;                 /* a file seldom mends itself */
+    if (m->config->load != SPARK_LOAD_AT_START) m->wanted = false; /* until somebody asks again */
     if (m->current == i) warden_tell_model(w, i->model, f.err.text);
 }
 
@@ -463,7 +463,7 @@ void warden_engine_refused(warden *w, uint32_t model, uint64_t engine)
         return;
     }
     i->refused = 1; /* if it has not ended by itself: soon */
-    if (engine & CONTROL_CLOSED || w->announced || m->config->load != WARDEN_LOAD_AT_START) return;
+    if (engine & CONTROL_CLOSED || w->announced || m->config->load != SPARK_LOAD_AT_START) return;
     spark_log_event(w->log, SPARK_LOG_ERROR, "model_failed", m->config->name, "the front cannot use its engine");
     w->exit_code = 1; /* a start that cannot succeed */
     w->stop = true;

@@ -27,7 +27,6 @@ enum {
     WARDEN_FRONT_SLACK =
         8 << 20,       /* addresses of the front that are no memory: less than the program has pages it never runs */
     WARDEN_TLS_ON = 0, /* choice of the setting `tls` */
-    WARDEN_LOAD_AT_START = 0, /* choice of the setting `load` */
 };
 
 #define WARDEN_ENDS "the server is shutting down"
