@@ -12,7 +12,7 @@ GENERATE = {'/v1/chat/completions', '/chat/completions', '/v1/completions', '/ap
 
 
 def routes():
-    """(method, path) of each row that docs/API.md has; it is what the program's table says (dialect_test)."""
+    """(method, path) of each row that docs/API.md has; it is what the program's table says (api_tables_test)."""
     page = (ROOT / 'docs/API.md').read_text().split('### Routes\n')[1].split('\n### ')[0]
     return re.findall(r'^\| (GET|POST|DELETE) \| `(/[^`]*)` \|', page, re.M)
 
