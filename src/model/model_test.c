@@ -1,5 +1,7 @@
 /* model_test.c - what binding refuses and how it says so, the plan and what is taken, pages of keys and values, and what a
  * pass leaves behind when it fails. */
+#include <pthread.h>
+
 #include "model/fixture.h"
 
 static const fixture_spec small = {
@@ -484,6 +486,75 @@ static void test_exec_refuses_another_plan(void **state)
     stream_close(&s);
 }
 
+/* ---- Signs of life ------------------------------------------------------------------------------------------------- */
+
+typedef struct pulse_count {
+    pthread_t caller;
+    unsigned n, n_strange; /* strange: not from the caller's thread */
+} pulse_count;
+
+static void pulse_take(void *ctx)
+{
+    pulse_count *c = ctx;
+    c->n++;
+    c->n_strange += !pthread_equal(c->caller, pthread_self());
+}
+
+/* What a listener hears of one pass over n rows, logits of the last only. */
+static pulse_count pulses_of(const fixture_spec *spec, uint32_t n, unsigned threads)
+{
+    const spark_shape how = {
+        .n_ctx = n, .n_seqs = 1, .n_batch = n, .n_logits = 1, .n_threads = threads, .kv_type = SPARK_KV_F32};
+    stream s;
+    spark_row *rows = calloc(n, sizeof *rows);
+    pulse_count c = {.caller = pthread_self()};
+    assert_non_null(rows);
+    stream_open_shaped(&s, spec, &how);
+    for (uint32_t i = 0; i < n; i++) rows[i] = (spark_row){i % FIXTURE_VOCAB, 0, i + 1 == n};
+    spark_exec_pulse(s.r.exec, pulse_take, &c);
+    assert_ok(spark_forward(s.r.exec, s.r.kv, rows, n, NULL, NULL));
+    stream_close(&s);
+    free(rows);
+    return c;
+}
+
+/* On one thread, where each piece of work is its own. The second (last) layer goes on with one row: one step, one tile of
+ * each head. */
+enum {
+    PULSE_PRODUCTS = 6 * FIXTURE_LAYERS + 1, /* q, k, v, o, the pair, down; the head */
+    PULSE_LAST = 1 + 2
+};
+
+static void test_a_pair_pulses_before_each_step_that_fits_the_cache(void **state)
+{
+    (void)state;
+    enum { COLUMNS = NET_JOINED_FLOATS / 256, TILES = 2 * 256 / (NET_ATTN_ROWS / 2) }; /* of 256 rows in a step */
+    for (uint32_t steps = 1; steps <= 4; steps++) {
+        fixture_spec s = small;
+        s.ff = steps * COLUMNS;
+        assert_int_equal(pulses_of(&s, 256, 1).n, PULSE_PRODUCTS + PULSE_LAST + TILES + steps);
+    }
+}
+
+static void test_attention_pulses_before_each_tile_of_each_head(void **state)
+{
+    (void)state;
+    enum { ROWS = NET_ATTN_ROWS / 2 }; /* of a tile: two query heads share a head of keys */
+    static const struct {
+        uint32_t n, tiles;
+    } rows[] = {{1, 1}, {NET_SMALL, 1}, {ROWS, 1}, {ROWS + 1, 2}, {4 * ROWS, 4}};
+    for (size_t i = 0; i < SPARK_COUNT(rows); i++)
+        assert_int_equal(pulses_of(&small, rows[i].n, 1).n, PULSE_PRODUCTS + PULSE_LAST + 1 + 2 * rows[i].tiles);
+}
+
+static void test_pulses_come_from_the_thread_that_called(void **state)
+{
+    (void)state;
+    const pulse_count c = pulses_of(&small, 256, 3);
+    assert_true(c.n >= PULSE_PRODUCTS);
+    assert_int_equal(c.n_strange, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -507,6 +578,9 @@ int main(void)
         cmocka_unit_test(test_a_refused_pass_changes_nothing),
         cmocka_unit_test(test_a_value_that_is_not_finite_ends_the_pass_and_takes_it_back),
         cmocka_unit_test(test_exec_refuses_another_plan),
+        cmocka_unit_test(test_a_pair_pulses_before_each_step_that_fits_the_cache),
+        cmocka_unit_test(test_attention_pulses_before_each_tile_of_each_head),
+        cmocka_unit_test(test_pulses_come_from_the_thread_that_called),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
