@@ -62,5 +62,6 @@ void kern_check_ops(kern_check *kc);
 
 /* Kernels that are wrong on purpose: returns how many of them were not caught, and prints them. */
 unsigned kern_check_matmul_self(kern_check *kc);
+unsigned kern_check_wrong(kern_check *kc); /* of all other slots; a slot without one counts */
 
 #endif
