@@ -11,7 +11,8 @@
 static spark_kern wrong_right; /* what the wrong ones start from */
 enum { WRONG_ROWS = 1024 };    /* of a call of attention, at most */
 
-#define WRONG(slot) static void wrong_put_##slot(spark_kern *k) { k->slot = wrong_##slot; }
+#define WRONG(slot)                                                                                                    \
+    static void wrong_put_##slot(spark_kern *k) { k->slot = wrong_##slot; }
 
 static int wrong_quantize(uint32_t act_block, const float *x, uint32_t n, uint8_t *row) /* NaN is not looked for */
 {
@@ -93,8 +94,8 @@ static float wrong_softmax(float *x, uint32_t n) /* the row is right, what is re
 }
 WRONG(softmax)
 
-static void wrong_rope(float *x, uint32_t n_heads, uint32_t head_dim, uint32_t rot_dim, int neighbours, const float *cos,
-                       const float *sin) /* an odd last pair is left out */
+static void wrong_rope(float *x, uint32_t n_heads, uint32_t head_dim, uint32_t rot_dim, int neighbours,
+                       const float *cos, const float *sin) /* an odd last pair is left out */
 {
     const uint32_t odd = neighbours && rot_dim / 2 % 2 ? 2 : 0;
     wrong_right.rope(x, n_heads, head_dim, rot_dim - odd, neighbours, cos, sin);

@@ -494,25 +494,95 @@ static void test_the_pages_used_longest_ago_go_first_and_the_beginning_of_a_prom
     stop();
 }
 
-static void test_a_collision_of_hashes_never_gives_wrong_pages(void **state)
+/* Two keys of 0 and every other pair of tokens 0 (wish_collide): then all hashes are 0, and only the comparison tells pages
+ * apart. */
+static void start_with_collisions(void)
+{
+    const spark_engine_options o = plain_options();
+    start(&o, 1);
+    the.e->cache.seed[0] = the.e->cache.seed[1] = 0;
+}
+
+static void wish_collide(wish *w, uint32_t which)
+{
+    wish_make(w, which, 0, 0, 300, 10);
+    for (uint32_t i = 0; i < 300; i++)
+        if (i % 4 >= 2) w->prompt[i] = 0;
+}
+
+static void all_hashes_collide(void)
+{
+    uint32_t n = 0;
+    for (uint32_t p = 0; p < stats().n_pages; p++) {
+        assert_int_equal(the.e->cache.pages[p].hash, 0);
+        n += the.e->cache.pages[p].cached;
+    }
+    assert_true(n > 2);
+}
+
+static void test_a_collision_of_hashes_never_gives_pages_of_other_tokens(void **state)
 {
     (void)state;
     static wish w[2];
-    const spark_engine_options o = plain_options();
-    start(&o, 1);
-    the.e->cache.seed[0] = the.e->cache.seed[1] = 0; /* and every other pair of tokens 0: then all hashes are 0 */
-    for (uint32_t k = 0; k < 2; k++) {
-        wish_make(&w[k], k, 0, 0, 300, 10);
-        for (uint32_t i = 0; i < 300; i++)
-            if (i % 4 >= 2) w[k].prompt[i] = 0;
-        wish_expect(&w[k], o.kv_type);
-    }
+    start_with_collisions();
+    for (uint32_t k = 0; k < 2; k++) wish_collide(&w[k], k);
+    wish_expect(&w[1], SPARK_KV_F16);
     assert_int_equal(cached_of(&w[0], 0, 1), 0);
-    for (uint32_t p = 0; p < stats().n_pages; p++) assert_int_equal(the.e->cache.pages[p].hash, 0);
     assert_int_equal(cached_of(&w[1], 1, 1), 0);
+    all_hashes_collide();
     assert_int_equal(cached_of(&w[0], 2, 1), 256);
     assert_int_equal(cached_of(&w[1], 3, 1), 256);
     same(&w[1]);
+    stop();
+}
+
+static void test_a_collision_of_hashes_tells_the_last_token_of_a_page(void **state)
+{
+    (void)state;
+    static wish w;
+    start_with_collisions();
+    wish_collide(&w, 0);
+    assert_int_equal(cached_of(&w, 0, 1), 0);
+    w.prompt[253] ^= 1; /* 254 and 255 are 0, so that hashes collide */
+    wish_expect(&w, SPARK_KV_F16);
+    assert_int_equal(cached_of(&w, 1, 1), 128);
+    all_hashes_collide();
+    same(&w);
+    stop();
+}
+
+/* Equal tokens behind a beginning of other tokens have other keys and values. */
+static void test_a_collision_of_hashes_never_gives_pages_behind_another_beginning(void **state)
+{
+    (void)state;
+    static wish w;
+    start_with_collisions();
+    wish_collide(&w, 0);
+    assert_int_equal(cached_of(&w, 0, 1), 0);
+    w.prompt[0] ^= 1;
+    wish_expect(&w, SPARK_KV_F16);
+    assert_int_equal(cached_of(&w, 1, 1), 0);
+    same(&w);
+    assert_int_equal(cached_of(&w, 2, 1), 256); /* its own by now */
+    all_hashes_collide();
+    stop();
+}
+
+static void test_a_collision_of_hashes_never_crosses_tenants(void **state)
+{
+    (void)state;
+    static wish w;
+    start_with_collisions();
+    wish_collide(&w, 0);
+    assert_int_equal(cached_of(&w, 0, 1), 0);
+    assert_int_equal(cached_of(&w, 1, 2), 0);
+    w.r.n_public = 300;
+    assert_int_equal(cached_of(&w, 2, 1), 0); /* what is public is known as such, not as his */
+    assert_int_equal(cached_of(&w, 3, 3), 256);
+    w.r.n_public = 0;
+    assert_int_equal(cached_of(&w, 4, 3), 0);
+    assert_int_equal(cached_of(&w, 5, 0), 0); /* not tenant 0 either, which public pages are filed under */
+    all_hashes_collide();
     stop();
 }
 
@@ -536,7 +606,10 @@ int main(void)
         cmocka_unit_test(test_an_answer_is_found_by_the_next_turn),
         cmocka_unit_test(test_equal_prompts_at_once_end_with_shared_pages),
         cmocka_unit_test(test_the_pages_used_longest_ago_go_first_and_the_beginning_of_a_prompt_last),
-        cmocka_unit_test(test_a_collision_of_hashes_never_gives_wrong_pages),
+        cmocka_unit_test(test_a_collision_of_hashes_never_gives_pages_of_other_tokens),
+        cmocka_unit_test(test_a_collision_of_hashes_tells_the_last_token_of_a_page),
+        cmocka_unit_test(test_a_collision_of_hashes_never_gives_pages_behind_another_beginning),
+        cmocka_unit_test(test_a_collision_of_hashes_never_crosses_tenants),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
 }
