@@ -237,8 +237,8 @@ spark_status spark_file_open(const char *path, bool secret, int *out, spark_err 
     return s;
 }
 
-/* How many files a model has whose first is named "...-00001-of-00003.gguf"; 1 for any other name. */
-static uint32_t files_count(const char *path)
+/* "...-00001-of-00003.gguf" names three; any other name one. */
+uint32_t spark_model_files_count(const char *path)
 {
     static const char shape[] = "-00001-of-00000.gguf";
     const size_t len = strlen(path), n = sizeof shape - 1;
@@ -250,7 +250,7 @@ static uint32_t files_count(const char *path)
 
 spark_status spark_model_files_open(const char *path, int *fds, uint32_t cap, uint32_t *n, spark_err *err)
 {
-    const uint32_t count = files_count(path);
+    const uint32_t count = spark_model_files_count(path);
     spark_status s = SPARK_SUCCESS;
     *n = 0;
     SPARK_CHECK(count <= cap, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "'%s' is split in %u files, of at most %u", path,

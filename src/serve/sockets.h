@@ -19,6 +19,8 @@ void spark_notify_systemd(const char *fmt, ...) SPARK_PRINTF(1, 2);
 
 /* Opens a regular file for reading; for a secret also demands that only its owner (this user or root) may write it and nobody else read it. */
 SPARK_MUST_CHECK spark_status spark_file_open(const char *path, bool secret, int *fd, spark_err *err);
+/* How many files a model has, by the name of the first; not yet that they are there, nor that so many are allowed. */
+uint32_t spark_model_files_count(const char *path);
 /* All files of a model: the one at the path, or all that its name counts ("-00001-of-00003.gguf"). */
 SPARK_MUST_CHECK spark_status spark_model_files_open(const char *path, int *fds, uint32_t cap, uint32_t *n,
                                                      spark_err *err);

@@ -154,7 +154,9 @@ static void front_says(warden *w, const control_message *m)
     if (m->kind == CONTROL_RELEASED) warden_engine_released(w, m->arg, m->value);
     if (m->kind != CONTROL_UNLOAD || model->config->load == SPARK_LOAD_AT_START || !model->current) return;
     model->wanted = false;
-    if (model->current->state == INSTANCE_READY) warden_drain_engine(w, model->current);
+    if (model->current->state != INSTANCE_READY) return;
+    warden_model_put_out(model);
+    warden_drain_engine(w, model->current);
 }
 
 static void warden_read_front(warden *w)
@@ -206,23 +208,17 @@ static void warden_front_ended(warden *w)
 
 /* ---- Signals ---- */
 
-static bool same_file(const struct stat *a, const struct stat *b)
-{
-    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
-
-/* A model whose file is another one now is loaded beside the one that runs; while another swap is under way, after it. */
+/* A model whose files are others now is loaded beside the one that runs; while another swap is under way, or its engine still loads, after
+ * that. Where none runs, the next one starts from them. */
 static void model_swap(warden *w, uint32_t k)
 {
     spark_err err = {0};
     warden_model *m = &w->models[k];
-    struct stat now;
-    if (!m->config->file || !m->current || m->current->state != INSTANCE_READY) return;
-    m->look_again = m->other != NULL;
-    if (m->other || stat(m->config->file, &now) != 0 || same_file(&now, &m->current->file)) return;
+    warden_opened *opened = NULL;
+    m->look_again = m->other || !m->current || m->current->state != INSTANCE_READY || !m->current->taken;
+    if (m->look_again || !warden_model_is_other(w, m, &opened)) return;
     spark_log_event(w->log, SPARK_LOG_INFO, "model_swap", m->config->name, NULL);
-    if (!spark_ok(warden_start_engine(w, k, &err)))
+    if (!spark_ok(warden_start_engine(w, k, opened, &err)))
         spark_log_event(w->log, SPARK_LOG_ERROR, "model_swap_failed", m->config->name, err.text);
 }
 
@@ -293,9 +289,10 @@ static void warden_start_wanted(warden *w)
     }
     for (uint32_t k = 0; k < w->config->n_models && !w->stop; k++) {
         warden_model *m = &w->models[k];
-        if (m->look_again && !m->other) model_swap(w, k);
+        warden_opened *opened = NULL;
+        if (m->look_again) model_swap(w, k);
         if (!m->wanted || m->current || now < m->retry_ns) continue;
-        if (spark_ok(warden_start_engine(w, k, &err))) {
+        if (spark_ok(warden_model_open(w, m, &opened, &err)) && spark_ok(warden_start_engine(w, k, opened, &err))) {
             m->retry_ns = 0;
             continue;
         }
@@ -437,16 +434,25 @@ static void warden_end(warden *w)
         if (w->instances[i].state != INSTANCE_FREE) warden_kill_engine(&w->instances[i]);
     while (waitpid(-1, NULL, 0) > 0) {
     }
+    for (uint32_t i = 0; i < WARDEN_INSTANCES; i++) warden_opened_destroy(&w->instances[i].opened);
+    for (uint32_t k = 0; k < w->config->n_models; k++) warden_opened_destroy(&w->models[k].kept);
     warden_stop_listening(w);
     warden_files_close(w);
     free(w->jail_json);
 }
 
-/* Descriptors of this process, with every model at the swap. */
+/* Descriptors of this process, with every model at the swap and one of its engines starting: its files are there once more then, until they
+ * are in their places. */
 static uint32_t warden_own_files(const spark_config *c)
 {
     const uint32_t of_engine = 2 + CELL_FRONT_LINKS; /* its link, its pidfd, and the links that no front has yet */
-    return WARDEN_OWN_FILES + c->listen.n + 2 * c->n_models * of_engine;
+    uint32_t files = 0, most = 0;
+    for (uint32_t k = 0; k < c->n_models; k++) {
+        const uint32_t n = warden_opened_count(&c->models[k]); /* of those kept, and as many of the new */
+        files += 2 * n;
+        most = n > most ? n : most;
+    }
+    return WARDEN_OWN_FILES + c->listen.n + 2 * c->n_models * of_engine + files + most;
 }
 
 /* Asked before anything is opened: descriptors for this process, and for a front that has few connections. The limit that holds is

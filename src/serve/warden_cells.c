@@ -84,39 +84,31 @@ static void instance_close(warden_instance *i)
     if (i->link >= 0) close(i->link);
     if (i->cell.pidfd >= 0) close(i->cell.pidfd);
     spark_wire_destroy(&i->wire);
+    warden_opened_destroy(&i->opened);
     *i = (warden_instance){.state = INSTANCE_FREE};
 }
 
+_Static_assert(1 + CELL_FRONT_LINKS + SPARK_MAX_GGUF_SPLITS + 1 <= SPARK_JAIL_MAX_FDS, "links, files, public prefix");
+
 typedef struct engine_fds {
     int fd[SPARK_JAIL_MAX_FDS];
-    uint32_t n, n_files;
+    uint32_t n, n_links, n_files; /* n_links: ours to close, once the cell has them */
 } engine_fds;
 
 /* The descriptors of the cell: its ends of the links, then the files. Ours stay in the instance. */
-static spark_status engine_open_fds(warden_instance *i, const spark_config_model *m, engine_fds *f, spark_err *err)
+static spark_status engine_open_fds(warden_instance *i, const warden_opened *o, engine_fds *f, spark_err *err)
 {
     int pair[2];
     SPARK_TRY(stream_pair(pair, err));
     i->link = pair[0];
-    f->fd[f->n++] = pair[1];
+    f->fd[f->n_links++] = pair[1];
     for (uint32_t k = 0; k < CELL_FRONT_LINKS; k++) {
         SPARK_TRY(stream_pair(pair, err));
         i->fronts[k] = pair[0];
-        f->fd[f->n++] = pair[1];
+        f->fd[f->n_links++] = pair[1];
     }
-    if (!m->file) return SPARK_SUCCESS;
-    SPARK_TRY(spark_model_files_open(m->file, f->fd + f->n, SPARK_JAIL_MAX_FDS - f->n, &f->n_files, err));
-    SPARK_CHECK(fstat(f->fd[f->n], &i->file) == 0, err, SPARK_E_IO, SPARK_ERR_NOWHERE, "cannot examine '%s'", m->file);
-    f->n += f->n_files;
-    return SPARK_SUCCESS;
-}
-
-static spark_status engine_open_public(const spark_config_model *m, engine_fds *f, spark_err *err)
-{
-    if (!m->public_prefix) return SPARK_SUCCESS;
-    SPARK_CHECK(f->n < SPARK_JAIL_MAX_FDS, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "too many files of one model");
-    SPARK_TRY(spark_file_open(m->public_prefix, false, &f->fd[f->n], err));
-    f->n++;
+    f->n = f->n_links + warden_opened_give(o, f->fd + f->n_links);
+    f->n_files = warden_opened_n_files(o);
     return SPARK_SUCCESS;
 }
 
@@ -141,8 +133,7 @@ static spark_status engine_start(warden *w, warden_instance *i, engine_fds *f, s
     char name[64];
     const uint32_t n_threads = m->threads ? m->threads : spark_cpu_count();
     SPARK_TRY(spark_wire_create(&i->wire, SPARK_WIRE_CLIENT, 0, false, err));
-    SPARK_TRY(engine_open_fds(i, m, f, err));
-    SPARK_TRY(engine_open_public(m, f, err));
+    SPARK_TRY(engine_open_fds(i, i->opened ? i->opened : w->models[i->model].kept, f, err));
     snprintf(name, sizeof name, "engine %.50s", m->name);
     const spark_jail_spec spec = {.role = SPARK_JAIL_ENGINE,
                                   .level = w->level,
@@ -157,17 +148,22 @@ static spark_status engine_start(warden *w, warden_instance *i, engine_fds *f, s
     return engine_send_config(w, i, f, err);
 }
 
-spark_status warden_start_engine(warden *w, uint32_t model, spark_err *err)
+spark_status warden_start_engine(warden *w, uint32_t model, warden_opened *opened, spark_err *err)
 {
     warden_instance *i = instance_free(w);
     warden_model *m = &w->models[model];
+    if (!i) warden_opened_destroy(&opened);
     SPARK_CHECK(i, err, SPARK_E_LIMIT, SPARK_ERR_NOWHERE, "too many engines at once");
-    *i = (warden_instance){
-        .model = model, .cell_number = w->cells_started++, .link = -1, .cell = {0, -1}, .started_ns = spark_clock_ns()};
+    *i = (warden_instance){.model = model,
+                           .cell_number = w->cells_started++,
+                           .link = -1,
+                           .cell = {0, -1},
+                           .started_ns = spark_clock_ns(),
+                           .opened = opened};
     for (uint32_t k = 0; k < CELL_FRONT_LINKS; k++) i->fronts[k] = -1;
     engine_fds f = {0};
     const spark_status s = engine_start(w, i, &f, err);
-    for (uint32_t k = 0; k < f.n; k++) close(f.fd[k]);
+    for (uint32_t k = 0; k < f.n_links; k++) close(f.fd[k]);
     if (!spark_ok(s)) {
         warden_kill_engine(i);
         if (i->cell.pid > 0) (void)waitpid(i->cell.pid, NULL, 0);
@@ -347,12 +343,53 @@ static void engine_misbehaves(const warden *w, const warden_instance *i, const c
     warden_kill_engine(i);
 }
 
+/* It loads no more, and why. Where it was to take the place of one that runs, that one goes on. */
+static void engine_failed(warden *w, warden_instance *i, const spark_err *why)
+{
+    warden_model *m = &w->models[i->model];
+    i->state = INSTANCE_DRAINING;
+    warden_kill_engine(i); /* it ends by itself, if it is what we started */
+    if (why->code == SPARK_E_MEMORY && m->current == i && warden_evict(w, i->model)) {
+        m->retry_ns = spark_clock_ns(); /* again, once the other has gone */
+        m->look_again |= warden_model_falls_back(m, i);
+        return;
+    }
+    spark_log_event(w->log, SPARK_LOG_ERROR, "model_failed", m->config->name, why->text);
+    if (!w->announced && m->config->load == SPARK_LOAD_AT_START) { /* a start that cannot succeed is told at once */
+        w->exit_code = why->code == SPARK_E_ARGUMENT ? 2 : 1; /* a setting that the model cannot have is wrong usage */
+        w->stop = true;
+    }
+    if (m->current != i) return;
+    if (warden_model_falls_back(m, i)) { /* at once, of the files of before */
+        m->retry_ns = spark_clock_ns();
+        return;
+    }
+    m->retry_ns = warden_backoff(&m->backoff_ms, 0);
+    if (m->backoff_ms < WARDEN_BACKOFF_MAX_MS / 8)
+        m->backoff_ms = WARDEN_BACKOFF_MAX_MS / 8;                 /* a file seldom mends itself */
+    if (m->config->load != SPARK_LOAD_AT_START) m->wanted = false; /* until somebody asks again */
+    warden_tell_model(w, i->model, why->text);
+}
+
+static void engine_is_broken(warden *w, warden_instance *i, spark_bytes payload)
+{
+    spark_failed_message f;
+    spark_err err = {0};
+    if (!spark_ok(spark_get_failed(&f, payload, &err))) f.err = err;
+    engine_failed(w, i, &f.err);
+}
+
 static void engine_is_ready(warden *w, warden_instance *i, const uint8_t *payload)
 {
     const cell_memory memory = cell_memory_get(payload);
     warden_model *m = &w->models[i->model];
+    spark_err err = {0};
     if (w->config->memory && memory.planned > i->planned) {
         engine_misbehaves(w, i, "it plans more memory than it was granted");
+        return;
+    }
+    if (!spark_ok(warden_model_check_read(w, i, &err))) {
+        engine_failed(w, i, &err);
         return;
     }
     i->planned = memory.planned;
@@ -366,30 +403,6 @@ static void engine_is_ready(warden *w, warden_instance *i, const uint8_t *payloa
         m->other = old;
     }
     warden_tell_model(w, i->model, NULL);
-}
-
-static void engine_is_broken(warden *w, warden_instance *i, spark_bytes payload)
-{
-    spark_failed_message f;
-    spark_err err = {0};
-    warden_model *m = &w->models[i->model];
-    if (!spark_ok(spark_get_failed(&f, payload, &err))) f.err = err;
-    i->state = INSTANCE_DRAINING;
-    warden_kill_engine(i); /* it ends by itself, if it is what we started */
-    if (f.err.code == SPARK_E_MEMORY && m->current == i && warden_evict(w, i->model)) {
-        m->retry_ns = spark_clock_ns(); /* again, once the other has gone */
-        return;
-    }
-    spark_log_event(w->log, SPARK_LOG_ERROR, "model_failed", m->config->name, f.err.text);
-    if (!w->announced && m->config->load == SPARK_LOAD_AT_START) { /* a start that cannot succeed is told at once */
-        w->exit_code = f.err.code == SPARK_E_ARGUMENT ? 2 : 1; /* a setting that the model cannot have is wrong usage */
-        w->stop = true;
-    }
-    m->retry_ns = warden_backoff(&m->backoff_ms, 0);
-    if (m->backoff_ms < WARDEN_BACKOFF_MAX_MS / 8)
-        m->backoff_ms = WARDEN_BACKOFF_MAX_MS / 8;                 /* a file seldom mends itself */
-    if (m->config->load != SPARK_LOAD_AT_START) m->wanted = false; /* until somebody asks again */
-    if (m->current == i) warden_tell_model(w, i->model, f.err.text);
 }
 
 void warden_read_engine(warden *w, warden_instance *i)
@@ -432,10 +445,11 @@ static warden_instance *engine_of(const warden *w, uint32_t model, uint64_t engi
 
 void warden_engine_switched(warden *w, uint32_t model, uint64_t engine)
 {
-    const warden_model *m = &w->models[model];
+    warden_model *m = &w->models[model];
     warden_instance *i = engine_of(w, model, engine);
-    if (!i || i != m->current) return;
+    if (!i || i != m->current || i->state == INSTANCE_LOADING) return;
     i->taken = true;
+    if (i->state == INSTANCE_READY) warden_model_accept(m, i); /* else it was put out meanwhile */
     if (m->other && m->other->state == INSTANCE_READY) warden_drain_engine(w, m->other);
 }
 
@@ -499,6 +513,7 @@ void warden_engine_ended(warden *w, warden_instance *i)
     if (was_current) {
         m->current = m->other; /* a successor that loads still, or none */
         m->other = NULL;
+        if (m->leaving) warden_model_put_out(m);
         m->leaving = false;
     } else if (m->other == i) {
         m->other = NULL;

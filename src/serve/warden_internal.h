@@ -1,8 +1,6 @@
-/* warden_internal.h - what the warden keeps: models, running engines (instances), the front. */
+/* warden_internal.h - what the warden keeps: models and their files, running engines (instances), the front. */
 #ifndef SPARK_SERVE_WARDEN_INTERNAL_H
 #define SPARK_SERVE_WARDEN_INTERNAL_H
-
-#include <sys/stat.h>
 
 #include "jail/jail.h"
 #include "serve/cell_config.h"
@@ -19,7 +17,7 @@ enum {
     WARDEN_FRONT_FILES = 256,       /* descriptors of the front beside its connections */
     WARDEN_LEAST_CONNECTIONS = 256, /* with descriptors for fewer, if not asked for so few, it does not start */
     WARDEN_OWN_FILES =
-        64, /* of the warden: standard, signals, log, the front's; both ends of links and a model's while an engine starts */
+        64, /* of the warden: standard, signals, log, the front's; both ends of links while an engine starts */
     WARDEN_HEALTHY_MS = 60000, /* who ran so long starts again at once */
     WARDEN_TICK_MS = 1000,
     WARDEN_SILENCE_MS = 120000, /* an engine that loads and says nothing for so long hangs */
@@ -32,6 +30,9 @@ enum {
 #define WARDEN_ENDS "the server is shutting down"
 
 typedef enum instance_state { INSTANCE_FREE, INSTANCE_LOADING, INSTANCE_READY, INSTANCE_DRAINING } instance_state;
+
+/* warden_model_files.c: files of a model, open. */
+typedef struct warden_opened warden_opened;
 
 /* One engine cell. */
 typedef struct warden_instance {
@@ -51,7 +52,7 @@ typedef struct warden_instance {
     uint32_t given_to;            /* the front that got its last link */
     /* Ticks of ours (we may stand still, and it with us): since it was heard; since it was released; since it was refused, 0: it was not */
     uint32_t quiet, drain, refused;
-    struct stat file;
+    warden_opened *opened; /* what it came of, until the front takes it; NULL: of what the model keeps */
 } warden_instance;
 
 typedef struct warden_model {
@@ -59,7 +60,8 @@ typedef struct warden_model {
     warden_instance *current, *other; /* other: loads to take the place of current, or drains since that was done */
     bool wanted;                      /* loaded at start, or a request waits for it */
     bool leaving;                     /* current is evicted, once the front has let go of it */
-    bool look_again;                  /* a reload was asked for while one was under way */
+    bool look_again;                  /* a reload was asked for that could not be made yet */
+    warden_opened *kept; /* files of the last engine that the front took; closed once that is put out; NULL: none yet */
     uint64_t retry_ns, backoff_ms, used_ns;
     uint64_t restarts, resident; /* resident: as the front was told */
 } warden_model;
@@ -104,8 +106,8 @@ typedef struct warden {
 
 /* warden_cells.c */
 SPARK_MUST_CHECK spark_status warden_start_front(warden *w, spark_err *err);
-/* Starts loading a model; E_MEMORY in the plan comes later, by its link. */
-SPARK_MUST_CHECK spark_status warden_start_engine(warden *w, uint32_t model, spark_err *err);
+/* Starts loading a model from the files `opened`, which move; NULL: from those kept. E_MEMORY in the plan comes later, by its link. */
+SPARK_MUST_CHECK spark_status warden_start_engine(warden *w, uint32_t model, warden_opened *opened, spark_err *err);
 /* Divides what the budget leaves among the engines that wait for it, once all that start have told their wishes. */
 void warden_grant(warden *w);
 void warden_read_engine(warden *w, warden_instance *i);  /* its link has something */
@@ -135,6 +137,26 @@ uint64_t warden_backoff(uint64_t *backoff_ms, uint64_t ran_ms);
 /* Everything that was told to the front at its start, told (again). */
 SPARK_MUST_CHECK spark_status warden_tell_all(warden *w, spark_err *err);
 SPARK_MUST_CHECK spark_status warden_tell(warden *w, const control_message *m);
+
+/* warden_model_files.c */
+uint32_t warden_opened_count(const spark_config_model *m); /* descriptors of a set, known before it is opened */
+SPARK_MUST_CHECK spark_status warden_opened_open(warden_opened **out, const spark_config_model *m, spark_err *err);
+void warden_opened_destroy(warden_opened **o);
+/* Puts them into fds, at their beginning; they stay the set's. How many: those of the model (n_files), then perhaps the public prefix. */
+uint32_t warden_opened_give(const warden_opened *o, int *fds);
+uint32_t warden_opened_n_files(const warden_opened *o);
+
+/* What an engine starts from: *opened NULL: what is kept, which is E_STATE if it was written to meanwhile. */
+SPARK_MUST_CHECK spark_status warden_model_open(const warden *w, warden_model *m, warden_opened **opened,
+                                                spark_err *err);
+/* A reload of a model that runs: whether its paths lead to other files by now, then they are *opened. Why they cannot be had is told. */
+bool warden_model_is_other(const warden *w, const warden_model *m, warden_opened **opened);
+/* E_IO: what an engine has read was written to meanwhile. */
+SPARK_MUST_CHECK spark_status warden_model_check_read(const warden *w, const warden_instance *i, spark_err *err);
+void warden_model_accept(warden_model *m, warden_instance *i); /* the front took it */
+void warden_model_put_out(warden_model *m);                    /* the next engine opens by path */
+/* An engine of other files than those kept cannot be used, and no engine runs: one of those kept can be started. */
+bool warden_model_falls_back(const warden_model *m, const warden_instance *i);
 
 /* warden_files.c */
 SPARK_MUST_CHECK spark_status warden_files_open(warden *w, spark_bytes minted, spark_err *err); /* reads none yet */

@@ -3,6 +3,7 @@
 #include "serve/warden_rig.h"
 
 #define ENDED(model) "\"event\":\"engine_ended\",\"cell\":\"warden\",\"model\":\"" model "\""
+#define STARTED      "\"event\":\"engine_started\""
 #define READY(model) "\"event\":\"model_ready\",\"cell\":\"warden\",\"model\":\"" model "\""
 
 static void test_an_engine_that_does_not_answer_is_started_again_and_others_go_on(void **state)
@@ -261,6 +262,227 @@ static void test_files_that_end_the_front_are_tried_twice_and_then_those_of_befo
     stop_with_file(&r);
 }
 
+/* ---- Which bytes are served ---- */
+
+/* Ends the n-th of the engines that were started, as if by itself. */
+static void crash_nth(const rig *r, unsigned n)
+{
+    const char *at = said(r);
+    for (; n > 0 && at; n--) at = strstr(at + 1, STARTED);
+    assert_non_null(at);
+    at = strstr(at, "\"pid\":");
+    assert_non_null(at);
+    assert_int_equal(kill((pid_t)strtol(at + 6, NULL, 10), SIGKILL), 0);
+}
+
+static void crash(const rig *r) { crash_nth(r, count(said(r), STARTED)); }
+
+/* One of these bytes was taken by the front: so many there were of them. */
+static void await_bytes(const rig *r, const char *bytes, unsigned times, unsigned given)
+{
+    char line[32], engine[32];
+    snprintf(line, sizeof line, "bytes %s\n", bytes);
+    snprintf(engine, sizeof engine, "given %u\n", given);
+    await(r, line, times, 20);
+    await(r, engine, 1, 20);
+    nap(100); /* the warden hears of it */
+    assert_int_equal(count(said(r), line), times);
+}
+
+#define KEPT_MODEL "\"event\":\"kept\",\"cell\":\"warden\",\"what\":\"model\",\"model\":\"honest\",\"file\":"
+
+static void test_an_engine_that_ends_is_followed_by_one_of_the_same_bytes_whatever_became_of_the_file(void **state)
+{
+    (void)state;
+    rig r;
+    start_with_file(&r, "honest", "");
+    await_bytes(&r, "old", 1, 1);
+    crash(&r);
+    await_bytes(&r, "old", 2, 2);
+    assert_null(strstr(said(&r), KEPT_MODEL)); /* the file is as it was */
+    change_file(&r, "new");
+    crash(&r);
+    await_bytes(&r, "old", 3, 3);
+    await(&r, "it is not what was last accepted; a reload looks at it", 1, 20);
+    lose_file(&r);
+    crash(&r);
+    await_bytes(&r, "old", 4, 4);
+    await(&r, KEPT_MODEL, 2, 20);
+    kill(r.warden, SIGHUP); /* nothing to take over: said, and the one of before goes on */
+    await(&r, "model_swap_failed", 1, 20);
+    crash(&r);
+    await_bytes(&r, "old", 5, 5);
+    assert_int_equal(held_files(&r, "f"), 1);
+    swap(&r, "new");
+    await_bytes(&r, "new", 1, 6);
+    await(&r, ENDED("honest"), 5, 20);
+    assert_int_equal(held_files(&r, "f"), 1); /* of the new one */
+    lose_file(&r);
+    crash(&r);
+    await_bytes(&r, "new", 2, 7);
+    assert_int_equal(count(said(&r), "bytes old\n"), 5);
+    stop(&r);
+}
+
+static void test_a_reload_of_a_file_that_cannot_be_used_leaves_the_bytes_of_before_for_a_crash(void **state)
+{
+    (void)state;
+    rig r;
+    start_with_file(&r, "honest", "load = use\n");
+    await_bytes(&r, "old", 1, 1);
+    swap(&r, "bad");
+    await(&r, "\"event\":\"model_failed\"", 1, 20);
+    await(&r, ENDED("honest"), 1, 20);
+    crash_nth(&r, 1);
+    await_bytes(&r, "old", 2, 3);
+    assert_int_equal(count(said(&r), "bytes bad\n"), 1);
+    stop_with_file(&r);
+}
+
+/* Both at once: the engine has ended, and the operator asks for what cannot be used. */
+static void test_a_reload_that_finds_no_engine_tries_the_new_file_and_falls_back(void **state)
+{
+    (void)state;
+    rig r;
+    start_with_file(&r, "honest", "");
+    await_bytes(&r, "old", 1, 1);
+    assert_int_equal(kill(r.warden, SIGSTOP), 0);
+    crash(&r);
+    swap(&r, "bad");
+    assert_int_equal(kill(r.warden, SIGCONT), 0);
+    await(&r, "bytes bad\n", 1, 20);
+    await_bytes(&r, "old", 2, 3);
+    assert_int_equal(kill(r.warden, SIGSTOP), 0);
+    crash(&r);
+    swap(&r, "new");
+    assert_int_equal(kill(r.warden, SIGCONT), 0);
+    await_bytes(&r, "new", 1, 4);
+    crash(&r);
+    await_bytes(&r, "new", 2, 5);
+    assert_int_equal(held_files(&r, "f"), 1);
+    stop_with_file(&r);
+}
+
+static void test_a_file_that_was_written_to_is_not_started_from_until_a_reload(void **state)
+{
+    (void)state;
+    rig r;
+    start_with_file(&r, "honest", "");
+    await_bytes(&r, "old", 1, 1);
+    write_into_file(&r, "NEW");
+    crash(&r);
+    await(&r, "\"event\":\"model_file_changed\",\"cell\":\"warden\",\"model\":\"honest\",\"file\":", 1, 20);
+    await(&r, "told: its file was changed in place", 2, 20); /* tried again, and refused again */
+    assert_null(strstr(said(&r), "bytes NEW"));
+    kill(r.warden, SIGHUP);
+    await_bytes(&r, "NEW", 1, 2);
+    crash(&r);
+    await_bytes(&r, "NEW", 2, 3);
+    stop_with_file(&r);
+}
+
+static void test_a_file_that_is_written_to_while_it_is_read_is_not_served(void **state)
+{
+    (void)state;
+    rig r;
+    start_with_file(&r, "dawdler", "load = use\n");
+    await(&r, "bytes old\n", 1, 20);
+    write_into_file(&r, "half of it");
+    await(&r, "its file was changed while it was read", 1, 20);
+    await(&r, ENDED("dawdler"), 1, 20);
+    assert_null(strstr(said(&r), "given "));
+    assert_int_equal(held_files(&r, "f"), 0);
+    stop_with_file(&r);
+}
+
+static void test_a_swap_that_the_front_refuses_leaves_the_bytes_of_before_for_a_crash(void **state)
+{
+    (void)state;
+    rig r;
+    start_with_file(&r, "front-picky", "load = use\n");
+    await_bytes(&r, "old", 1, 1);
+    swap(&r, "new");
+    await(&r, "model_swap_failed", 1, 20);
+    await(&r, ENDED("front-picky"), 1, 20);
+    assert_int_equal(held_files(&r, "f"), 1);
+    crash_nth(&r, 1);
+    await_bytes(&r, "old", 2, 3);
+    assert_int_equal(count(said(&r), "bytes new\n"), 1);
+    stop_with_file(&r);
+}
+
+/* Loaded on use, put out, and asked for again: that is a load by name, and it is told that the file is another one. */
+static void test_a_model_that_was_put_out_holds_no_file_and_is_opened_by_its_path_again(void **state)
+{
+    (void)state;
+    rig r;
+    start_with_file(&r, "front-again", "load = use\n");
+    await(&r, "bytes old\n", 1, 20);
+    await(&r, ENDED("front-again"), 1, 20);
+    assert_int_equal(held_files(&r, "f"), 0);
+    change_file(&r, "new");
+    await(&r, "bytes new\n", 1, 20);
+    await(&r, "\"event\":\"model_file_new\",\"cell\":\"warden\",\"model\":\"front-again\",\"file\":", 1, 20);
+    await(&r, ENDED("front-again"), 2, 20);
+    await(&r, "bytes new\n", 2, 20);
+    assert_int_equal(count(said(&r), "model_file_new"), 1); /* the same as the last time */
+    stop_with_file(&r);
+}
+
+static void test_a_model_that_is_evicted_holds_no_file(void **state)
+{
+    (void)state;
+    rig r;
+    char models[256];
+    make_folder(&r);
+    change_file(&r, "old");
+    snprintf(models, sizeof models,
+             "[model honest]\nfile = %s/f\nload = use\n[model other]\n" USE "[model front-x]\n" USE, r.folder);
+    start_in(&r, "", models);
+    await_bytes(&r, "old", 1, 1);
+    assert_int_equal(held_files(&r, "f"), 1);
+    await(&r, "\"event\":\"engine_evicted\",\"cell\":\"warden\",\"model\":\"honest\"", 1, 20);
+    await(&r, ENDED("honest"), 1, 20);
+    assert_int_equal(held_files(&r, "f"), 0);
+    stop_with_file(&r);
+}
+
+/* All parts of a model, and the text that tenants share, count as its file does. */
+static void test_every_part_of_a_model_and_its_public_prefix_are_kept_and_looked_at(void **state)
+{
+    (void)state;
+    rig r;
+    char models[512];
+    make_folder(&r);
+    change_named(&r, "m-00001-of-00002.gguf", "one");
+    change_named(&r, "m-00002-of-00002.gguf", "two");
+    change_named(&r, "prefix", "shared");
+    snprintf(models, sizeof models, "[model honest]\nfile = %s/m-00001-of-00002.gguf\npublic_prefix = %s/prefix\n",
+             r.folder, r.folder);
+    start_in(&r, "", models);
+    await_bytes(&r, "shared", 1, 1);
+    change_named(&r, "m-00002-of-00002.gguf", "TWO");
+    change_named(&r, "prefix", "SHARED");
+    crash(&r);
+    await_bytes(&r, "shared", 2, 2);
+    await_bytes(&r, "two", 2, 2);
+    await(&r, "m-00002-of-00002.gguf\",\"why\":\"it is not what", 1, 20);
+    assert_int_equal(held_files(&r, "m-0000"), 2);
+    assert_int_equal(held_files(&r, "prefix"), 1);
+    kill(r.warden, SIGHUP);
+    await_bytes(&r, "TWO", 1, 3);
+    await_bytes(&r, "SHARED", 1, 3);
+    change_named(&r, "prefix", "shorter");
+    kill(r.warden, SIGHUP);
+    await_bytes(&r, "shorter", 1, 4);
+    lose_named(&r, "m-00001-of-00002.gguf");
+    lose_named(&r, "m-00002-of-00002.gguf");
+    lose_named(&r, "prefix");
+    crash(&r);
+    await_bytes(&r, "shorter", 2, 5);
+    stop(&r);
+}
+
 int main(int argc, char **argv)
 {
     int code = 0;
@@ -282,6 +504,15 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_certificates_come_anew_with_a_reload_and_losing_them_is_told),
         cmocka_unit_test(test_the_next_front_starts_with_what_the_last_accepted_whatever_became_of_the_files),
         cmocka_unit_test(test_files_that_end_the_front_are_tried_twice_and_then_those_of_before_hold),
+        cmocka_unit_test(test_an_engine_that_ends_is_followed_by_one_of_the_same_bytes_whatever_became_of_the_file),
+        cmocka_unit_test(test_a_reload_of_a_file_that_cannot_be_used_leaves_the_bytes_of_before_for_a_crash),
+        cmocka_unit_test(test_a_reload_that_finds_no_engine_tries_the_new_file_and_falls_back),
+        cmocka_unit_test(test_a_file_that_was_written_to_is_not_started_from_until_a_reload),
+        cmocka_unit_test(test_a_file_that_is_written_to_while_it_is_read_is_not_served),
+        cmocka_unit_test(test_a_swap_that_the_front_refuses_leaves_the_bytes_of_before_for_a_crash),
+        cmocka_unit_test(test_a_model_that_was_put_out_holds_no_file_and_is_opened_by_its_path_again),
+        cmocka_unit_test(test_a_model_that_is_evicted_holds_no_file),
+        cmocka_unit_test(test_every_part_of_a_model_and_its_public_prefix_are_kept_and_looked_at),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -96,7 +96,21 @@ SPARK_UNUSED static void engine_loads(spark_wire *w, uint64_t needs, uint64_t ta
     if (takes) engine_is_ready(w, takes);
 }
 
-enum { MUCH = 300 << 20 };
+enum { MUCH = 300 << 20, FIRST_FILE = LINK + 1 + CELL_FRONT_LINKS };
+
+/* Says what its files hold, one after the other; behind them there is nothing to read. False: one says "bad". */
+SPARK_UNUSED static bool engine_reads(void)
+{
+    bool good = true;
+    char text[16];
+    ssize_t n = 0;
+    for (int fd = FIRST_FILE; (n = read(fd, text, sizeof text - 1)) > 0; fd++) {
+        text[n] = '\0';
+        good &= strcmp(text, "bad") != 0;
+        dprintf(STDERR_FILENO, "bytes %s\n", text);
+    }
+    return good;
+}
 
 SPARK_UNUSED static int play_engine(const char *model)
 {
@@ -104,10 +118,12 @@ SPARK_UNUSED static int play_engine(const char *model)
     spark_err err;
     if (!spark_ok(spark_wire_create(&w, SPARK_WIRE_ENGINE, 1, false, &err))) return 93;
     engine_awaits(w, SPARK_WIRE_CONFIG);
+    if (!engine_reads()) engine_is_broken(w);
+    if (strcmp(model, "dawdler") == 0) nap(700); /* reads for long */
     const bool stays = strcmp(model, "stays") == 0;
     engine_naps = strcmp(model, "slow") == 0;
     if (stays || engine_naps || strcmp(model, "honest") == 0 || strcmp(model, "other") == 0 ||
-        strncmp(model, "front-", 6) == 0) {
+        strcmp(model, "dawdler") == 0 || strncmp(model, "front-", 6) == 0) {
         engine_loads(w, MUCH, MUCH);
         engine_awaits(w, SPARK_WIRE_DRAIN);
         if (stays) engine_awaits(w, SPARK_WIRE_GRANT); /* it answers, and never ends */
@@ -163,8 +179,9 @@ SPARK_UNUSED static void front_takes(const control_message *m, const char *part)
         return;
     }
     front_says_value(CONTROL_SWITCHED, m->arg, engine);
-    if (strcmp(part, "front-unloads") == 0 || strcmp(part, "front-keeps") == 0) front_says(CONTROL_UNLOAD, m->arg);
-    if (strcmp(part, "front-unloads") == 0) front_says_value(CONTROL_RELEASED, m->arg, engine);
+    const bool unloads = strcmp(part, "front-unloads") == 0 || strcmp(part, "front-again") == 0;
+    if (unloads || strcmp(part, "front-keeps") == 0) front_says(CONTROL_UNLOAD, m->arg);
+    if (unloads) front_says_value(CONTROL_RELEASED, m->arg, engine);
 }
 
 static bool front_goes;
@@ -192,6 +209,13 @@ SPARK_UNUSED static void front_obeys(const control_message *m, char *part, size_
     if (m->kind == CONTROL_GO) front_goes = true;
     if (m->kind == CONTROL_RESIDENT && m->value > 4096) dprintf(STDERR_FILENO, "resident %s\n", who);
     if (m->kind == CONTROL_MODEL && control_model_state_of(m->value) == CONTROL_MODEL_READY) front_takes(m, part);
+    if (m->kind == CONTROL_MODEL && control_model_state_of(m->value) == CONTROL_MODEL_FAILED)
+        dprintf(STDERR_FILENO, "told: %.*s\n", (int)m->text.len, (const char *)m->text.ptr);
+    if (m->kind == CONTROL_MODEL && m->value == CONTROL_MODEL_ABSENT && strcmp(part, "front-again") == 0 &&
+        front_goes) {
+        nap(1000); /* in which the file can change */
+        front_says(CONTROL_LOAD, m->arg);
+    }
 
     for (uint32_t i = 0; i < m->n_fds; i++) /* links to engines stay open */
         if (m->kind != CONTROL_MODEL) close(m->fds[i]);
@@ -339,21 +363,51 @@ SPARK_UNUSED static void stop(rig *r)
 
 #define USE "file =\nload = use\n" /* ends the section of a model */
 
-SPARK_UNUSED static void change_file(const rig *r, const char *text)
+/* A new file in the place of the one that was there. */
+SPARK_UNUSED static void change_named(const rig *r, const char *name, const char *text)
 {
     char path[128];
-    snprintf(path, sizeof path, "%s/f", r->folder);
+    snprintf(path, sizeof path, "%s/%s", r->folder, name);
     unlink(path);
     const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
     close(fd);
 }
 
-SPARK_UNUSED static void lose_file(const rig *r)
+SPARK_UNUSED static void change_file(const rig *r, const char *text) { change_named(r, "f", text); }
+
+SPARK_UNUSED static void lose_named(const rig *r, const char *name)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", r->folder, name);
+    assert_int_equal(unlink(path), 0);
+}
+
+SPARK_UNUSED static void lose_file(const rig *r) { lose_named(r, "f"); }
+
+/* The same file, with another content. */
+SPARK_UNUSED static void write_into_file(const rig *r, const char *text)
 {
     char path[128];
     snprintf(path, sizeof path, "%s/f", r->folder);
-    assert_int_equal(unlink(path), 0);
+    const int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+    assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    close(fd);
+}
+
+/* Descriptors that the warden has of files in the folder whose path begins so, be they gone: the log and the socket have other names. */
+SPARK_UNUSED static unsigned held_files(const rig *r, const char *name)
+{
+    char folder[64], path[160], to[256], begin[128];
+    unsigned n = 0;
+    snprintf(folder, sizeof folder, "/proc/%d/fd", (int)r->warden);
+    const int len = snprintf(begin, sizeof begin, "%s/%s", r->folder, name);
+    for (int fd = 0; fd < 1024; fd++) {
+        snprintf(path, sizeof path, "%s/%d", folder, fd);
+        const ssize_t got = readlink(path, to, sizeof to);
+        n += got >= len && memcmp(to, begin, (size_t)len) == 0;
+    }
+    return n;
 }
 
 SPARK_UNUSED static void stop_with_file(rig *r)

@@ -262,8 +262,9 @@ class Settings(Folder):
 
     def test_too_few_descriptors_are_refused_with_the_number_that_suffices_before_anything_starts(self):
         limit = lambda n: ('sh', '-c', f'ulimit {n} && exec "$@"', 'sh')
-        many = [a for i in range(30) for a in ('--model', f'm{i}=')]
-        for n, args, need in (100, [], 512), (511, [], 512), (100, ['--max-connections', '10'], 266), (600, [*many, '--load', 'use'], 665):
+        many = lambda file: [a for i in range(30) for a in ('--model', f'm{i}={file}')] + ['--load', 'use']
+        for n, args, need in (100, [], 512), (511, [], 512), (100, ['--max-connections', '10'], 266), (600, many(''), 665), \
+                (725, many('m.gguf'), 726), (800, [*many('m-00001-of-00003.gguf'), '--public-prefix', 'p'], 909): # each file twice, and those of one that starts
             p = subprocess.run([*limit(f'-n {n}'), SPARK, 'serve', '--listen', 'tcp:127.0.0.1:0', '--no-auth', *args], capture_output=True, text=True, timeout=20)
             self.assertEqual((p.returncode, p.stdout), (3, ''), p.stderr)
             self.assertTrue(is_one_error_line(p.stderr), p.stderr)
