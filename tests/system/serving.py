@@ -170,7 +170,7 @@ class Server:
         return float(m[1])
 
     def wait_metric(self, value, name, seconds=20, **labels):
-        wait_until(lambda: self.metric(name, **labels) == value, seconds, lambda: f'{name}{labels} is {self.metric(name, **labels)}, not {value}')
+        wait_until(lambda: self.metric(name, **labels) == value, seconds, lambda: f'{name}{labels} is {self.metric(name, **labels)}, not {value}\n{self.log()}')
 
     def cells(self):
         """Name ('front', 'engine NAME') to pids, as they are now."""
@@ -181,6 +181,18 @@ class Server:
                 if m:
                     found.setdefault(m[1], []).append(pid)
         return found
+
+    def hold(self, name):
+        """Lets a cell stand still until it is ended. It is stopped again and again: a continue meant for the whole group of processes, as
+        shells send them, would let it go on."""
+        pid = self.cells()[name][0]
+
+        def has_ended():
+            try:
+                os.kill(pid, signal.SIGSTOP)
+            except ProcessLookupError:
+                return True
+        wait_until(has_ended, why=lambda: f'{name} still stands: {pathlib.Path(f"/proc/{pid}/stat").read_text()}\n{self.log()}')
 
     def kill(self, name):
         os.kill(self.cells()[name][0], signal.SIGKILL)

@@ -231,11 +231,11 @@ class Settings(Folder):
 
     def test_a_cell_that_stands_still_is_started_again(self):
         with Server('--watchdog', '1') as s:
-            os.kill(s.cells()['engine demo'][0], signal.SIGSTOP)
+            s.hold('engine demo')
             s.wait_metric(1, 'spark_cells_restarted_total', cell='engine', model='demo')
             self.assertIn('engine_silent', s.log())
             self.assertTrue(s.complete())
-            os.kill(s.cells()['front'][0], signal.SIGSTOP)
+            s.hold('front')
             self.await_front(s)
             self.assertIn('front_silent', s.log())
             self.assertTrue(s.complete())
