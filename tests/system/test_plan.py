@@ -143,6 +143,32 @@ class Budget(Folder):
         with Server('--memory', '400M') as s:
             self.assertNotRegex(s.log(), 'planned_at_most|models_on_use')
 
+    def test_log_metrics_and_live_view_tell_the_sums_of_the_plan(self):
+        """At start the first sum; once the model that is loaded on use is there the second, whatever part of its pages the budget leaves it."""
+        options = ['--model', 'a=', '--model', 'b=', '--model-set', 'b.load=use']
+        pages = set()
+        for budget in [], ['--memory', '190M'], ['--memory', '200M'], ['--memory', '400M']:
+            plan = spark_json('plan', *options, *budget, '--json')
+            a, b = plan['models']
+            front = plan['front']['planned']
+            pages.add(b['n_pages'])
+
+            def compare(models, total):
+                told = [json.loads(line) for line in s.log().splitlines() if '"memory_plan"' in line][-1]
+                self.assertEqual((told['planned_bytes'], told['front_bytes'], told['engines_bytes']), (total, front, total - front), budget)
+                self.assertEqual(sum(s.metric('spark_memory_planned_bytes', cell='engine', model=m['name']) for m in models), total - front)
+                self.assertEqual(s.metric('spark_memory_planned_bytes', cell='front', model=''), front)
+                live = json.loads(s.get('/spark/live')[1])
+                self.assertEqual(live['memory']['budget'], plan['budget'])
+                self.assertEqual(live['memory']['planned'], total - front) # of the models: its page says so
+                self.assertEqual([m['memory'] and m['memory']['planned'] for m in live['models']],
+                                 [m['planned'] if m in models else None for m in (a, b)])
+            with Server(*options, *budget) as s:
+                compare([a], plan['planned'])
+                s.complete(model='b')
+                compare([a, b], plan['planned_at_most'])
+        self.assertEqual(len(pages), 3, 'the budgets leave b different parts of its pages')
+
     def test_a_model_that_does_not_fit_beside_the_first_is_told_at_start(self):
         p = subprocess.run([SPARK, 'serve', '--model', 'a=', '--model', 'b=', '--memory', '150M', '--no-auth', '--listen', 'tcp:127.0.0.1:0'],
                            capture_output=True, timeout=30)
