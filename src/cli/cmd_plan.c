@@ -201,7 +201,7 @@ static void plan_put_sums(cli_out *o, const plan_all *p)
 
 static void plan_put_text(cli_out *o, const plan_all *p)
 {
-    char text[CELL_MEMORY_TEXT], size[32], other[32];
+    char text[CELL_MEMORY_TEXT], size[32], other[32], replies[32];
     for (uint32_t i = 0; i < p->config->n_models; i++) {
         const plan_model *m = &p->models[i];
         const cell_memory *s = &m->plan.memory;
@@ -222,11 +222,11 @@ static void plan_put_text(cli_out *o, const plan_all *p)
     }
     cli_putf(o, "front and warden: %s", cli_size(p->front.planned, size));
     if (p->front.planned < p->front.wish)
-        cli_putf(o, ", which the front cannot exceed (%s if all its limits were reached)",
-                 cli_size(p->front.wish, other));
+        cli_putf(o, ", which the front cannot exceed (%s if all its limits were reached), %s of it for answers",
+                 cli_size(p->front.wish, other), cli_size(p->front.replies, replies));
     else
-        cli_putf(o, " (%u connections, %s of bodies)", p->config->max_connections,
-                 cli_size(p->config->max_bodies, other));
+        cli_putf(o, " (%u connections, %s of bodies, %s of answers)", p->config->max_connections,
+                 cli_size(p->config->max_bodies, other), cli_size(p->front.replies, replies));
     plan_put_sums(o, p);
 }
 
@@ -243,8 +243,10 @@ static void plan_put_json(cli_out *o, const plan_all *p)
 {
     cli_putf(o,
              "{\"budget\":%" PRIu64 ",\"planned\":%" PRIu64 ",\"planned_at_most\":%" PRIu64
-             ",\"fits\":%s,\"front\":{\"planned\":%" PRIu64 ",\"wish\":%" PRIu64 "},\"models\":[",
-             p->config->memory, p->planned, p->most, p->fits ? "true" : "false", p->front.planned, p->front.wish);
+             ",\"fits\":%s,\"front\":{\"planned\":%" PRIu64 ",\"wish\":%" PRIu64 ",\"replies\":%" PRIu64
+             "},\"models\":[",
+             p->config->memory, p->planned, p->most, p->fits ? "true" : "false", p->front.planned, p->front.wish,
+             p->front.replies);
     for (uint32_t i = 0; i < p->config->n_models; i++) {
         const plan_model *m = &p->models[i];
         cli_putf(o, "%s{\"name\":", i ? "," : "");

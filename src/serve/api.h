@@ -12,20 +12,27 @@
 
 #include "base/spark_limits.h"
 #include "serve/ask.h"
+#include "serve/held.h"
 #include "serve/messages.h"
 
 /* ---- Bytes being written ---- */
 
-/* Grows to max; then, or without memory, `failed` stays true and nothing more is added. */
+/* Grows to max; then, or without memory, `failed` stays true and nothing more is added. Its bytes lie together, or in blocks, where they
+ * grow and move without copies. All that it takes is counted in a share, if it has one. */
 typedef struct api_out {
-    uint8_t *ptr;
+    uint8_t *ptr; /* NULL in blocks */
     size_t len, cap, max;
-    bool failed;
+    held_share *share; /* borrowed; NULL: not counted */
+    held_bytes blocks;
+    bool in_blocks, failed;
 } api_out;
 void api_out_init(api_out *o, size_t max);
-void api_out_free(api_out *o); /* wiped: it held what people asked */
-static inline void api_out_clear(api_out *o) { o->len = 0; }
-static inline spark_bytes api_out_bytes(const api_out *o) { return (spark_bytes){o->ptr, o->len}; }
+void api_out_init_held(api_out *o, size_t max, held_share *share); /* in blocks */
+void api_out_free(api_out *o);                                     /* wiped: it held what people asked */
+void api_out_clear(api_out *o);
+static inline spark_bytes api_out_bytes(const api_out *o) { return (spark_bytes){o->ptr, o->len}; } /* not in blocks */
+/* All of `from`, which is in blocks and of the same share, to the end of o; from is empty then. */
+void api_out_move(api_out *o, api_out *from);
 void api_out_raw(api_out *o, const void *bytes, size_t len);
 void api_out_str(api_out *o, const char *s);                           /* as it is */
 void api_out_fmt(api_out *o, const char *fmt, ...) SPARK_PRINTF(2, 3); /* at most 500 bytes */
@@ -118,6 +125,8 @@ void api_error_set(api_error *e, int status, const char *code, const char *param
 void api_error_match(api_error *e, const api_match *m, const char *method, spark_bytes path); /* 404 or 405 */
 void api_route_refusal(api_error *e, const api_route *r);                                     /* FORBIDDEN, LATER */
 void api_error_model(api_error *e, spark_bytes name);                                         /* 404 model_not_found */
+/* 503: all replies together hold what they may. */
+void api_error_held(api_error *e);
 /* What FAILED of an engine, or an error of the front's own, is to a client: one table of spark_code. retry_ms != 0 tells that the
  * scheduler refused for now (then E_LIMIT and E_REFUSED are 429 and 503, else 400). */
 void api_error_from(api_error *e, const spark_err *err, uint32_t retry_ms);
@@ -222,7 +231,8 @@ typedef struct api_reply_options {
     const char *id;          /* of the request: "req-0123..."; becomes chatcmpl-..., cmpl-... */
     const char *fingerprint; /* system_fingerprint: build and numerics */
     uint64_t (*unix_ns)(void);
-    uint64_t load_ns; /* time spent on loading the model for this request */
+    uint64_t load_ns;  /* time spent on loading the model for this request */
+    held_share *share; /* counts what is kept of the reply until it is whole; NULL: nobody counts */
 } api_reply_options;
 
 typedef enum api_phase {
@@ -234,7 +244,8 @@ typedef enum api_phase {
 
 /* One reply for all choices of a call with asks. E_MEMORY. */
 SPARK_MUST_CHECK spark_status api_reply_create(api_reply **out, const api_reply_options *o, spark_err *err);
-void api_reply_destroy(api_reply **r); /* wipes what it held */
+size_t api_reply_bytes(uint32_t n_asks); /* of a reply that holds no answers yet */
+void api_reply_destroy(api_reply **r);   /* wipes what it held */
 
 /* Events of choice i (0 to n_asks - 1), in the order in which its stream brings them; each appends to `out` what may be sent now.
  * Events after DONE or WHOLE are ignored. A reply that cannot be made (too long, no memory) ends as an error would. */

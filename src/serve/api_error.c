@@ -89,6 +89,15 @@ void api_error_model(api_error *e, spark_bytes name)
     api_error_set(e, 404, "model_not_found", "model", "model '%.*s' not found", n, (const char *)name.ptr);
 }
 
+void api_error_held(api_error *e)
+{
+    api_error_set(
+        e, 503, "overloaded", "",
+        "the replies that are being made and read take all the memory that they may together: try again, ask for a "
+        "stream, or for less of it (logprobs)");
+    e->retry_ms = 1000;
+}
+
 /* ---- From the engine ---- */
 
 static const struct error_code {

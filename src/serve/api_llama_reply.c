@@ -74,9 +74,9 @@ static void llama_stop(const spark_ask *a, const spark_finished_message *m, api_
 }
 
 /* The result of a choice: whole replies say all of it, a stream's last event has no text left. */
-static void llama_result(const api_reply *r, uint32_t i, api_out *o)
+static void llama_result(api_reply *r, uint32_t i, api_out *o)
 {
-    const api_choice *c = &r->choices[i];
+    api_choice *c = &r->choices[i];
     const spark_ask *a = &r->o.call->asks[i];
     api_out_fmt(o, "{\"index\":%u,\"content\":", i);
     api_out_text(o, api_out_bytes(&c->text));
@@ -93,7 +93,7 @@ static void llama_result(const api_reply *r, uint32_t i, api_out *o)
     llama_stop(a, &c->end, o);
     if (r->o.call->logprobs && !r->o.call->stream) {
         api_out_str(o, ",\"completion_probabilities\":[");
-        api_out_raw(o, c->probs.ptr, c->probs.len);
+        api_out_move(o, &c->probs);
         api_out_str(o, "]");
     }
     api_out_str(o, ",\"timings\":");

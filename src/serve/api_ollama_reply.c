@@ -35,7 +35,7 @@ static void ollama_piece(api_reply *r, uint32_t i, const spark_piece_message *m,
 }
 
 /* The last line, or the only one: with `text` what was said, and the numbers. */
-static void ollama_last(const api_reply *r, const api_choice *c, spark_bytes text, api_out *o)
+static void ollama_last(const api_reply *r, api_choice *c, spark_bytes text, api_out *o)
 {
     const uint64_t now = r->o.unix_ns(), total = now > r->began_ns ? now - r->began_ns : 0;
     ollama_head(r->o.model, now, o);
@@ -52,7 +52,7 @@ static void ollama_last(const api_reply *r, const api_choice *c, spark_bytes tex
         total, r->o.load_ns, c->end.n_prompt, c->end.prompt_us * 1000, c->end.n_tokens, c->end.decode_us * 1000);
     if (c->probs.len) {
         api_out_str(o, ",\"logprobs\":[");
-        api_out_raw(o, c->probs.ptr, c->probs.len);
+        api_out_move(o, &c->probs);
         api_out_str(o, "]");
     }
     api_out_str(o, "}");

@@ -117,15 +117,15 @@ static void chat_finished(api_reply *r, uint32_t i, api_out *o)
 
 static void chat_end(api_reply *r, api_out *o) { openai_usage_chunk(r, CHAT_ID, CHAT_CHUNK, o); }
 
-static void chat_choice(const api_reply *r, uint32_t i, api_out *o)
+static void chat_choice(api_reply *r, uint32_t i, api_out *o)
 {
-    const api_choice *c = &r->choices[i];
+    api_choice *c = &r->choices[i];
     api_out_fmt(o, "{\"index\":%u,\"message\":{\"role\":\"assistant\",\"content\":", i);
     api_out_text(o, api_out_bytes(&c->text));
     api_out_str(o, ",\"refusal\":null},\"logprobs\":");
     if (r->o.call->logprobs) {
         api_out_str(o, "{\"content\":[");
-        api_out_raw(o, c->probs.ptr, c->probs.len);
+        api_out_move(o, &c->probs);
         api_out_str(o, "],\"refusal\":null}");
     } else {
         api_out_str(o, "null");
@@ -134,7 +134,7 @@ static void chat_choice(const api_reply *r, uint32_t i, api_out *o)
 }
 
 static void openai_whole(api_reply *r, const char *prefix, const char *object,
-                         void (*choice)(const api_reply *r, uint32_t i, api_out *o), api_out *o)
+                         void (*choice)(api_reply *r, uint32_t i, api_out *o), api_out *o)
 {
     openai_head(r, prefix, object, o);
     for (uint32_t i = 0; i < r->n; i++) {
@@ -211,13 +211,13 @@ static void text_keep(api_choice *c, const spark_piece_message *m, uint32_t n_to
     api_out_fmt(&c->offsets, "%zu", c->n_chars);
 }
 
-static void text_lists(const api_choice *c, api_out *o)
+static void text_lists(api_choice *c, api_out *o)
 {
     static const char *const names[] = {"tokens", "token_logprobs", "top_logprobs", "text_offset"};
-    const api_out *const lists[] = {&c->probs, &c->values, &c->tops, &c->offsets};
+    api_out *const lists[] = {&c->probs, &c->values, &c->tops, &c->offsets};
     for (size_t i = 0; i < SPARK_COUNT(lists); i++) {
         api_out_fmt(o, "%s\"%s\":[", i ? "," : "{", names[i]);
-        api_out_raw(o, lists[i]->ptr, lists[i]->len);
+        api_out_move(o, lists[i]);
         api_out_str(o, "]");
     }
     api_out_str(o, "}");
@@ -233,10 +233,8 @@ static void text_piece(api_reply *r, uint32_t i, const spark_piece_message *m, a
     api_out_text(o, m->text);
     api_out_str(o, ",\"logprobs\":");
     if (r->o.call->logprobs && m->has_token && m->has_logprobs) {
-        api_out *const lists[] = {&c->probs, &c->values, &c->tops, &c->offsets};
         text_keep(c, m, r->o.call->n_top);
         text_lists(c, o);
-        for (size_t k = 0; k < SPARK_COUNT(lists); k++) api_out_clear(lists[k]);
     } else {
         api_out_str(o, "null");
     }
@@ -256,9 +254,9 @@ static void text_finished(api_reply *r, uint32_t i, api_out *o)
 
 static void text_end(api_reply *r, api_out *o) { openai_usage_chunk(r, TEXT_ID, TEXT_OBJECT, o); }
 
-static void text_choice(const api_reply *r, uint32_t i, api_out *o)
+static void text_choice(api_reply *r, uint32_t i, api_out *o)
 {
-    const api_choice *c = &r->choices[i];
+    api_choice *c = &r->choices[i];
     api_out_fmt(o, "{\"index\":%u,\"text\":", i);
     api_out_text(o, api_out_bytes(&c->text));
     api_out_str(o, ",\"logprobs\":");

@@ -11,6 +11,11 @@
 
 void api_out_init(api_out *o, size_t max) { *o = (api_out){.max = max}; }
 
+void api_out_init_held(api_out *o, size_t max, held_share *share)
+{
+    *o = (api_out){.max = max, .share = share, .in_blocks = true};
+}
+
 static void out_wipe(void *p, size_t len)
 {
     if (p) explicit_bzero(p, len);
@@ -20,7 +25,15 @@ void api_out_free(api_out *o)
 {
     out_wipe(o->ptr, o->cap);
     free(o->ptr);
-    *o = (api_out){.max = o->max};
+    held_give(o->share, o->cap);
+    held_free(&o->blocks, o->share);
+    *o = (api_out){.max = o->max, .share = o->share, .in_blocks = o->in_blocks};
+}
+
+void api_out_clear(api_out *o)
+{
+    held_free(&o->blocks, o->share);
+    o->len = 0;
 }
 
 /* Moves to a larger block: realloc would leave the old bytes behind. */
@@ -32,22 +45,48 @@ static bool out_grow(api_out *o, size_t more)
         return false;
     }
     while (cap - o->len < more) cap = cap > o->max / 2 ? o->max : cap * 2;
-    uint8_t *p = malloc(cap);
+    const bool counted = held_take(o->share, cap); /* for a moment both are there */
+    uint8_t *p = counted ? malloc(cap) : NULL;
     if (!p) {
+        if (counted) held_refund(o->share, cap);
         o->failed = true;
         return false;
     }
     if (o->len) memcpy(p, o->ptr, o->len);
     out_wipe(o->ptr, o->cap);
     free(o->ptr);
+    held_give(o->share, o->cap);
     o->ptr = p;
     o->cap = cap;
     return true;
 }
 
+static void out_add_blocks(api_out *o, const void *bytes, size_t len)
+{
+    if (len > o->max - o->len || !held_append(&o->blocks, o->share, bytes, len)) o->failed = true;
+    o->len = o->blocks.len;
+}
+
+void api_out_move(api_out *o, api_out *from)
+{
+    assert(from->in_blocks);
+    if (o->in_blocks && !o->failed && from->len <= o->max - o->len) {
+        held_move(&o->blocks, &from->blocks);
+        o->len = o->blocks.len;
+    } else {
+        for (const held_block *k = from->blocks.first; k; k = k->next) api_out_raw(o, k->bytes + k->at, k->len - k->at);
+    }
+    o->failed |= from->failed;
+    api_out_clear(from);
+}
+
 void api_out_raw(api_out *o, const void *bytes, size_t len)
 {
     if (len == 0 || o->failed) return;
+    if (o->in_blocks) {
+        out_add_blocks(o, bytes, len);
+        return;
+    }
     if (len > o->cap - o->len && !out_grow(o, len)) return;
     memcpy(o->ptr + o->len, bytes, len);
     o->len += len;

@@ -26,7 +26,15 @@ static void choice_outs(api_choice *c, void (*each)(api_out *o))
     each(&c->ids);
 }
 
-static void out_begin(api_out *o) { api_out_init(o, SPARK_MAX_REPLY); }
+/* Lists of log-probabilities are what becomes large, and go into the reply as they are. Text and ids are written anew for it. */
+static void choice_begin(api_choice *c, held_share *share)
+{
+    api_out_init_held(&c->probs, SPARK_MAX_REPLY, share);
+    c->values = c->tops = c->offsets = c->probs;
+    api_out_init(&c->text, SPARK_MAX_REPLY);
+    c->text.share = share;
+    c->ids = c->text;
+}
 
 spark_status api_reply_create(api_reply **out, const api_reply_options *o, spark_err *err)
 {
@@ -42,16 +50,23 @@ spark_status api_reply_create(api_reply **out, const api_reply_options *o, spark
         free(r);
         return spark_fail(err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "no memory for a reply");
     }
-    for (uint32_t i = 0; i < r->n; i++) choice_outs(&r->choices[i], out_begin);
+    for (uint32_t i = 0; i < r->n; i++) choice_begin(&r->choices[i], o->share);
     *out = r;
     return SPARK_SUCCESS;
+}
+
+size_t api_reply_bytes(uint32_t n_asks) { return sizeof(api_reply) + (size_t)n_asks * sizeof(api_choice); }
+
+static void reply_let_go(api_reply *r)
+{
+    for (uint32_t i = 0; i < r->n; i++) choice_outs(&r->choices[i], api_out_free);
 }
 
 void api_reply_destroy(api_reply **reply)
 {
     api_reply *r = *reply;
     if (!r) return;
-    for (uint32_t i = 0; i < r->n; i++) choice_outs(&r->choices[i], api_out_free);
+    reply_let_go(r);
     free(r->choices);
     free(r);
     *reply = NULL;
@@ -66,6 +81,7 @@ static void reply_fail(api_reply *r, const api_error *e, api_out *out)
 {
     r->error = *e;
     r->has_error = true;
+    reply_let_go(r);
     if (r->phase == API_STREAMING) {
         r->phase = API_DONE;
         r->voice->error(r, out);
@@ -80,6 +96,19 @@ static void reply_fail_with(api_reply *r, int status, const char *code, const ch
 {
     api_error e;
     api_error_set(&e, status, code, NULL, "%s", text);
+    reply_fail(r, &e, out);
+}
+
+/* What was gathered does not fit: the sum of all replies, or what one may be. Alone, to try again would not help. */
+static void reply_fail_full(api_reply *r, const char *too_large, api_out *out)
+{
+    const held_share *share = r->o.share;
+    api_error e;
+    if (!share || !share->refused || held_is_alone(share)) {
+        reply_fail_with(r, 400, "reply_too_large", too_large, out);
+        return;
+    }
+    api_error_held(&e);
     reply_fail(r, &e, out);
 }
 
@@ -101,8 +130,7 @@ static bool reply_fits(api_reply *r, const api_choice *c, size_t before, api_out
     bool failed = false;
     r->held += choice_held(c, &failed) - before;
     if (!failed && r->held <= SPARK_MAX_REPLY) return true;
-    reply_fail_with(r, 400, "reply_too_large",
-                    "the reply takes more memory than one reply may: ask for a stream, or for less of it", out);
+    reply_fail_full(r, "the reply takes more memory than one reply may: ask for a stream, or for less of it", out);
     return false;
 }
 
@@ -119,7 +147,7 @@ static void reply_end(api_reply *r, api_out *out)
     if (!out->failed) return;
     api_out_clear(out);
     out->failed = false;
-    reply_fail_with(r, 400, "reply_too_large", "the reply is too long for one body: ask for a stream", out);
+    reply_fail_full(r, "the reply is too long for one body: ask for a stream", out);
 }
 
 /* ---- Events ---- */

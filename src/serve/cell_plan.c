@@ -20,6 +20,7 @@ enum {
     PLAN_CONNECTION_TLS = 20 << 10,
     PLAN_FRONT_LEAST = 48 << 20, /* of a budget; and the links to the engines */
     PLAN_FRONT_PART = 8,         /* of a budget, at most its eighth */
+    PLAN_REPLIES_PART = 4,       /* and of what it is given, replies a quarter */
     PLAN_COPY_SWELL = 4,         /* a list of short ids doubles, and an arena's last chunk may be half empty */
     PLAN_COPY_LEAST = 64 << 10,
     PLAN_COPY_MOST = 64 << 20,
@@ -227,9 +228,12 @@ cell_front cell_front_plan(const spark_config *c)
     const uint64_t least = PLAN_FRONT_LEAST + links, part = c->memory / PLAN_FRONT_PART;
     const uint64_t one = c->max_body + SPARK_MAX_JSON_MEMORY + cell_copy_most(c); /* body, its values, its copy */
     const uint64_t bodies = c->max_bodies > one ? c->max_bodies : one;
-    cell_front f = {.wish = PLAN_FRONT + links + connections + bodies + plan_answers(c)};
+    cell_front f = {.wish = PLAN_FRONT + links + connections + bodies + c->max_replies + plan_answers(c),
+                    .replies = c->max_replies};
     f.planned = f.wish;
-    if (c->memory && f.planned > part) f.planned = part > least ? part : least;
+    if (!c->memory || f.planned <= part) return f;
+    f.planned = part > least ? part : least;
+    if (f.planned < f.wish && f.replies > f.planned / PLAN_REPLIES_PART) f.replies = f.planned / PLAN_REPLIES_PART;
     return f;
 }
 

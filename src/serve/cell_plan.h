@@ -74,6 +74,7 @@ enum { CELL_LOG_TEXT = 16 << 10 };
 typedef struct cell_front {
     uint64_t wish;    /* what they take when every limit of the settings is reached */
     uint64_t planned; /* that, or under a budget at most an eighth of it, but enough for a few hundred clients */
+    uint64_t replies; /* of it for all replies: max_replies, but never more than a part of what is planned */
 } cell_front;
 cell_front cell_front_plan(const spark_config *c);
 /* What the front keeps at most of a body once it is parsed. */

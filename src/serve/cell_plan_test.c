@@ -98,6 +98,29 @@ static void test_the_fronts_sum_has_room_for_the_largest_body_and_what_it_become
     spark_config_destroy(&c);
 }
 
+static void test_replies_are_in_the_fronts_sum_and_never_more_than_a_part_of_what_it_is_given(void **state)
+{
+    (void)state;
+    spark_config *c = NULL;
+    spark_err err;
+    assert_ok(spark_config_create(&c, &err));
+    assert_ok(spark_config_add_model(c, "demo=", &err));
+    const cell_front usual = cell_front_plan(c);
+    assert_int_equal(usual.replies, c->max_replies);
+    c->max_replies += 5 << 20;
+    assert_int_equal(cell_front_plan(c).wish, usual.wish + (5 << 20));
+    assert_int_equal(cell_front_plan(c).replies, usual.replies + (5 << 20));
+    c->memory = 1ull << 36; /* enough for all */
+    assert_int_equal(cell_front_plan(c).replies, c->max_replies);
+    for (c->memory = 1 << 20; c->memory < 1ull << 34; c->memory *= 2) {
+        const cell_front f = cell_front_plan(c);
+        assert_true(f.replies <= c->max_replies);
+        if (f.planned < f.wish) assert_true(f.replies <= f.planned / 4);
+        assert_true(f.replies >= 8 << 20); /* of one reply as long as most contexts */
+    }
+    spark_config_destroy(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -107,6 +130,7 @@ int main(void)
         cmocka_unit_test(test_a_sum_goes_over_the_wire_as_it_was),
         cmocka_unit_test(test_the_front_takes_an_eighth_of_a_budget_at_most),
         cmocka_unit_test(test_answers_kept_for_the_log_are_counted),
+        cmocka_unit_test(test_replies_are_in_the_fronts_sum_and_never_more_than_a_part_of_what_it_is_given),
         cmocka_unit_test(test_the_fronts_sum_has_room_for_the_largest_body_and_what_it_becomes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

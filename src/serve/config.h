@@ -96,6 +96,8 @@ typedef enum spark_setting_kind {
     X(max_body, SIZE, "--max-body", "SIZE", "4M", 1024, 1u << 30, NULL, "bytes of a request's body")                   \
     X(max_bodies, SIZE, "--max-bodies", "SIZE", "256M", 1024, 1ull << 40, NULL,                                        \
       "bytes of all bodies together, and of what they are parsed into")                                                \
+    X(max_replies, SIZE, "--max-replies", "SIZE", "64M", 1u << 20, 1ull << 40, NULL,                                   \
+      "bytes of all answers together, until their readers have them")                                                  \
     X(max_backlog, SIZE, "--max-backlog", "SIZE", "256K", 4096, 1u << 30, NULL,                                        \
       "bytes of an answer that its reader has not taken")                                                              \
     X(head_timeout, SECONDS, "--head-timeout", "TIME", "10s", 100, 3600000, NULL, "for a whole head")                  \
@@ -104,7 +106,7 @@ typedef enum spark_setting_kind {
       "between two requests of a connection")                                                                          \
     X(write_timeout, SECONDS, "--write-timeout", "TIME", "60s", 100, 3600000, NULL, "for a reader that takes nothing") \
     X(min_body_rate, SIZE, "--min-body-rate", "SIZE", "1K", 0, 1u << 30, NULL,                                         \
-      "bytes a second of a body, after 5 s; 0: no bound")
+      "bytes a second of a body, after 5 s, and of an answer that waits for its reader; 0: no bound")
 
 #define SPARK_ALL_SETTINGS(X) SPARK_MODEL_SETTINGS(X) SPARK_SERVER_SETTINGS(X)
 

@@ -491,6 +491,65 @@ static void test_replies_without_text_stay_valid(void **s)
     }
 }
 
+static void answer_held(answer *x, held_share *share)
+{
+    api_out_init_held(&x->out, 1 << 20, share);
+    answer_begin(x);
+    answer_run(x);
+}
+
+static void test_replies_gathered_in_a_share_are_the_same_and_give_back_all_of_it(void **s)
+{
+    (void)s;
+    static const char *const routes[][2] = {{CHAT, "{" HI "}"},
+                                            {CHAT, "{" HI ", \"n\": 3, \"logprobs\": true, \"top_logprobs\": 2}"},
+                                            {TEXT, "{" ONCE ", \"n\": 2, \"logprobs\": 3}"},
+                                            {"/completion", "{" ONCE ", \"n_probs\": 3}"},
+                                            {"/api/chat", "{" HI ", \"stream\": false, \"logprobs\": true}"},
+                                            {"/api/generate", "{" ONCE ", \"stream\": false}"}};
+    for (size_t i = 0; i < SPARK_COUNT(routes); i++) {
+        held_sum sum = {.max = 1 << 20};
+        held_share share = {.sum = &sum};
+        answer a = answer_all(routes[i][0], routes[i][1]), b = answer_to(routes[i][0], routes[i][1]);
+        answer_held(&b, &share);
+        assert_int_equal(b.out.len, a.out.len);
+        size_t at = 0;
+        for (const held_block *k = b.out.blocks.first; k; k = k->next) {
+            assert_memory_equal(k->bytes + k->at, a.out.ptr + at, k->len - k->at);
+            at += k->len - k->at;
+        }
+        assert_int_equal(at, a.out.len);
+        assert_true(share.used >= a.out.len);
+        answer_end(&a);
+        answer_end(&b);
+        assert_int_equal(sum.used, 0);
+    }
+}
+
+/* The sum is short when the reply is gathered, or only when it is put together; alone, or since others hold the most of it. */
+static void test_a_reply_that_does_not_fit_the_sum_is_an_error_of_its_own(void **s)
+{
+    (void)s;
+    int n_whole = 0, n_later = 0, n_never = 0;
+    for (uint64_t max = 1024; max < 32 << 10; max += 256) {
+        const uint64_t others = max % 512 ? 100 : 0;
+        held_sum sum = {.used = others, .max = max};
+        held_share share = {.sum = &sum};
+        answer x = answer_to(TEXT, "{" ONCE ", \"n\": 2, \"logprobs\": 3}");
+        answer_held(&x, &share);
+        assert_int_equal(api_reply_phase(x.r), API_WHOLE);
+        assert_true(sum.used <= max);
+        const api_error *e = api_reply_error(x.r);
+        n_whole += !e;
+        n_later += e && e->status == 503;
+        n_never += e && e->status == 400;
+        if (e) assert_string_equal(e->code, others ? "overloaded" : "reply_too_large");
+        answer_end(&x);
+        assert_int_equal(sum.used, others);
+    }
+    assert_true(n_whole > 0 && n_later > 0 && n_never > 0);
+}
+
 static void test_reply_that_grows_too_large_is_an_error(void **s)
 {
     (void)s;
@@ -546,6 +605,8 @@ int main(void)
         cmocka_unit_test(test_shared_requests_are_taken_or_refused_as_they_say),
         cmocka_unit_test(test_error_in_mid_stream_is_its_last_event),
         cmocka_unit_test(test_replies_without_text_stay_valid),
+        cmocka_unit_test(test_replies_gathered_in_a_share_are_the_same_and_give_back_all_of_it),
+        cmocka_unit_test(test_a_reply_that_does_not_fit_the_sum_is_an_error_of_its_own),
         cmocka_unit_test(test_reply_that_grows_too_large_is_an_error),
         cmocka_unit_test(test_ping_begins_a_stream_of_events_only),
     };

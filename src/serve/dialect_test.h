@@ -95,7 +95,8 @@ SPARK_UNUSED static void answer_begin(answer *x)
                                  .id = "req-0123456789abcdef",
                                  .fingerprint = "fp",
                                  .unix_ns = test_now,
-                                 .load_ns = 5};
+                                 .load_ns = 5,
+                                 .share = x->out.share};
     assert_ok(api_reply_create(&x->r, &o, NULL));
 }
 

@@ -160,6 +160,7 @@ static spark_status front_go(front *f, spark_err *err)
     l.max_url = (uint32_t)c->max_url;
     l.max_body = c->max_body;
     l.max_bodies = c->max_bodies;
+    l.max_replies = cell_front_plan(c).replies;
     l.head_ms = (uint32_t)c->head_timeout;
     l.body_ms = (uint32_t)c->body_timeout;
     l.idle_ms = (uint32_t)c->idle_timeout;

@@ -27,14 +27,15 @@
 enum {
     FRONT_CLIENT_GONE = 499, /* in place of a status, as nginx has it */
     FRONT_STREAMS = SPARK_WIRE_STREAMS,
-    FRONT_WINDOW = 64 << 10,  /* bytes that an engine may be ahead of a reply that is kept whole */
-    FRONT_SWELL = 32,         /* a piece of a stream is at most so many times longer as JSON, on average */
-    FRONT_GRACE_MS = 2000,    /* an engine that does not keep a request's time is waited for so long */
-    FRONT_SILENCE_MS = 15000, /* after which a stream gets a sign of life */
-    FRONT_LOAD_MS = 300000,   /* a request waits so long for its model to load */
-    FRONT_ALLOW_MAX = 1024,   /* of the names of headers in a reply to a preflight */
-    FRONT_GREET_TICKS = 3000, /* of 100 ms: an engine's first word comes after the pass that it had begun */
-    FRONT_OUT_MAX = 64 << 20, /* bytes of one reply that is not streamed */
+    FRONT_WINDOW = 64 << 10,   /* bytes that an engine may be ahead of a reply that is kept whole */
+    FRONT_SWELL = 32,          /* a piece of a stream is at most so many times longer as JSON, on average */
+    FRONT_GRACE_MS = 2000,     /* an engine that does not keep a request's time is waited for so long */
+    FRONT_SILENCE_MS = 15000,  /* after which a stream gets a sign of life */
+    FRONT_LOAD_MS = 300000,    /* a request waits so long for its model to load */
+    FRONT_ALLOW_MAX = 1024,    /* of the names of headers in a reply to a preflight */
+    FRONT_GREET_TICKS = 3000,  /* of 100 ms: an engine's first word comes after the pass that it had begun */
+    FRONT_OUT_MAX = 64 << 20,  /* bytes of one body; all together: max_replies */
+    FRONT_OUT_KEPT = 16 << 10, /* bytes that a stream keeps for its next event */
 };
 
 typedef struct front front;
@@ -101,6 +102,7 @@ struct front_job {
     api_out out;
     front_model *model;
     front_choice *choices; /* [call.n_asks] */
+    size_t held;           /* bytes of choices and reply, counted among replies */
     bool waits, waited;    /* for its model */
     bool begun;            /* the head of a stream is out */
     bool ended_by_length;
@@ -175,8 +177,8 @@ void front_visit_end(front_visit *v); /* after its reply, or when its client lef
 void front_reply(front *f, http_exchange *x, int status, const char *type, spark_bytes body, const http_field *fields,
                  size_t n);
 void front_reply_error(front *f, http_exchange *x, api_dialect d, const api_error *e);
-/* The same with the fields of an error, if there is one (Retry-After). */
-void front_reply_made(front *f, http_exchange *x, int status, const char *type, spark_bytes body, const api_error *e);
+/* The same of what was made in *out, which it takes: held bytes move. e: an error with fields (Retry-After), or NULL. */
+void front_reply_made(front *f, http_exchange *x, int status, const char *type, api_out *out, const api_error *e);
 enum { FRONT_FIELDS = 8 };
 /* CORS fields of this exchange into out[FRONT_FIELDS]; how many. */
 size_t front_cors(const front *f, http_exchange *x, http_field *out);

@@ -76,6 +76,7 @@ static void job_free(front_job *j)
     api_out_free(&j->out);
     spark_arena_destroy(&j->arena);
     free(j->choices);
+    held_give(j->out.share, j->held);
     j->visit->job = NULL;
     free(j);
 }
@@ -107,13 +108,28 @@ static void job_send_whole(front_job *j)
     if (e && !j->out.len)
         front_reply_error(v->f, v->x, v->match.dialect, e);
     else
-        front_reply_made(v->f, v->x, api_reply_status(j->reply), api_reply_type(j->reply), api_out_bytes(&j->out), e);
+        front_reply_made(v->f, v->x, api_reply_status(j->reply), api_reply_type(j->reply), &j->out, e);
     job_end(j);
+}
+
+/* What has come is more than may wait for its reader, by the sum of all: the stream ends here and says so. False: not even that. */
+static bool job_overflows(front_job *j, bool *last)
+{
+    api_error e;
+    if (!j->out.failed && http_reply_may(j->visit->x, j->out.len)) return false;
+    if (*last) return j->out.failed;
+    http_reply_share(j->visit->x)->last = *last = true;
+    api_out_clear(&j->out);
+    j->out.failed = false;
+    api_error_held(&e);
+    api_reply_failed(j->reply, 0, &e, &j->out);
+    return j->out.failed;
 }
 
 static void job_send_stream(front_job *j, bool last)
 {
     front_visit *v = j->visit;
+    const bool broken = job_overflows(j, &last);
     if (!j->begun) {
         http_field fields[FRONT_FIELDS];
         size_t n = front_cors(v->f, v->x, fields);
@@ -121,18 +137,18 @@ static void job_send_stream(front_job *j, bool last)
         http_reply_begin(v->x, 200, api_reply_type(j->reply), fields, n);
         j->begun = true;
     }
-    if (j->out.len) {
+    if (!last && !broken) {
         http_reply_write(v->x, api_out_bytes(&j->out));
-        j->last_ns = spark_clock_ns();
+        if (j->out.len) j->last_ns = spark_clock_ns();
+        if (j->out.cap > FRONT_OUT_KEPT) api_out_free(&j->out);
+        api_out_clear(&j->out);
+        return;
     }
-    const bool broken = j->out.failed;
-    api_out_clear(&j->out);
-    if (!last && !broken) return;
     job_account(j, api_reply_status(j->reply), api_reply_error(j->reply));
     if (broken)
         http_reply_abort(v->x);
     else
-        http_reply_end(v->x);
+        http_reply_end(v->x, api_out_bytes(&j->out));
     job_end(j);
 }
 
@@ -198,7 +214,7 @@ static void job_loaded(front_job *j)
     front_visit *v = j->visit;
     job_account(j, 200, NULL);
     api_print_loaded(&j->out, &j->call, j->model->config->name, unix_ns());
-    front_reply(v->f, v->x, 200, "application/json", api_out_bytes(&j->out), NULL, 0);
+    front_reply_made(v->f, v->x, 200, "application/json", &j->out, NULL);
     job_end(j);
 }
 
@@ -335,6 +351,7 @@ static front_job *job_create(front_visit *v)
     j->visit = v;
     j->began_ns = spark_clock_ns();
     api_out_init(&j->out, FRONT_OUT_MAX);
+    j->out.share = http_reply_share(v->x);
     j->next = v->f->jobs;
     if (j->next) j->next->prev = j;
     v->f->jobs = j;
@@ -384,6 +401,7 @@ static bool job_prepare(front_job *j, api_error *e)
     if (!job_limit(j, e)) return false;
     if (!front_parse(v, &j->call, &j->arena, e)) return false;
     http_request_keep(v->x, spark_arena_bytes(j->arena));
+    j->out.in_blocks = !j->call.stream; /* an event goes out at once, and together */
     if (!job_find_model(j, e)) return false;
     api_call_seed(&j->call, front_seed(v->f));
     if (j->call.n_asks == 0) return true;
@@ -391,7 +409,11 @@ static bool job_prepare(front_job *j, api_error *e)
                                  .model = j->model->config->name,
                                  .id = http_request_id(v->x),
                                  .fingerprint = v->f->fingerprint,
-                                 .unix_ns = unix_ns};
+                                 .unix_ns = unix_ns,
+                                 .share = j->out.share};
+    const size_t held = j->call.n_asks * sizeof *j->choices + api_reply_bytes(j->call.n_asks);
+    if (!held_take(j->out.share, held)) return api_error_held(e), false;
+    j->held = held;
     j->choices = calloc(j->call.n_asks, sizeof *j->choices);
     spark_status s = j->choices ? api_reply_create(&j->reply, &o, &err)
                                 : spark_fail(&err, SPARK_E_MEMORY, SPARK_ERR_NOWHERE, "out of memory");

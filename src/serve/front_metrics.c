@@ -173,6 +173,7 @@ void front_metrics_refresh(front *f)
     metrics_of_secrets(f);
     for (uint32_t i = 0; i < f->n_models; i++) metrics_of_model(f, &f->models[i]);
     spark_metrics_set(f->metrics, SPARK_METRIC_CONNECTIONS, 0, 0, http_server_connections(f->server));
+    spark_metrics_set(f->metrics, SPARK_METRIC_REPLIES, 0, 0, (double)http_server_replies(f->server));
     spark_metrics_set(f->metrics, SPARK_METRIC_CONNECTIONS_TOTAL, 0, 0, (double)http_server_accepted(f->server));
     spark_metrics_set(f->metrics, SPARK_METRIC_LOG_DROPPED, 0, 0, (double)spark_log_dropped(f->log));
     spark_metrics_set(f->metrics, SPARK_METRIC_LOCKED_OUT, 0, 0, spark_gate_locked(f->gate, spark_gate_now()));

@@ -28,19 +28,21 @@ size_t front_cors(const front *f, http_exchange *x, http_field *out)
     return n;
 }
 
+enum { REPLY_FIELDS = FRONT_FIELDS + 8 };
+
 void front_reply(front *f, http_exchange *x, int status, const char *type, spark_bytes body, const http_field *fields,
                  size_t n)
 {
-    http_field all[FRONT_FIELDS + 8];
+    http_field all[REPLY_FIELDS];
     size_t n_all = front_cors(f, x, all);
     for (size_t i = 0; i < n && n_all < SPARK_COUNT(all); i++) all[n_all++] = fields[i];
     http_reply(x, status, type, body, all, n_all);
 }
 
-void front_reply_made(front *f, http_exchange *x, int status, const char *type, spark_bytes body, const api_error *e)
+void front_reply_made(front *f, http_exchange *x, int status, const char *type, api_out *out, const api_error *e)
 {
-    http_field fields[3];
-    size_t n = 0;
+    http_field fields[REPLY_FIELDS];
+    size_t n = front_cors(f, x, fields);
     char seconds[16], ms[16];
     if (e && e->retry_ms) {
         snprintf(seconds, sizeof seconds, "%u", e->retry_ms / 1000 + (e->retry_ms % 1000 != 0));
@@ -49,7 +51,11 @@ void front_reply_made(front *f, http_exchange *x, int status, const char *type, 
         fields[n++] = (http_field){"retry-after-ms", ms};
     }
     if (e && e->no_retry) fields[n++] = (http_field){"x-should-retry", "false"};
-    front_reply(f, x, status, type, body, fields, n);
+    if (out->in_blocks)
+        http_reply_held(x, status, type, &out->blocks, fields, n);
+    else
+        http_reply(x, status, type, api_out_bytes(out), fields, n);
+    api_out_free(out);
 }
 
 void front_reply_error(front *f, http_exchange *x, api_dialect d, const api_error *e)
@@ -61,7 +67,7 @@ void front_reply_error(front *f, http_exchange *x, api_dialect d, const api_erro
         const http_field ask = {"WWW-Authenticate", "Bearer"};
         front_reply(f, x, 401, "application/json", api_out_bytes(&out), &ask, 1);
     } else {
-        front_reply_made(f, x, e->status, "application/json", api_out_bytes(&out), e);
+        front_reply_made(f, x, e->status, "application/json", &out, e);
     }
     api_out_free(&out);
 }
@@ -374,15 +380,17 @@ static void visit_answer(front_visit *v)
 {
     api_out out;
     api_error e = {0};
-    api_out_init(&out, FRONT_OUT_MAX);
-    const bool is_text = v->match.route->handler == API_METRICS_TEXT, ok = visit_print(v, &out, &e) && !out.failed;
+    api_out_init_held(&out, FRONT_OUT_MAX, http_reply_share(v->x));
+    const bool is_text = v->match.route->handler == API_METRICS_TEXT, printed = visit_print(v, &out, &e),
+               ok = printed && !out.failed;
+    if (printed && !ok) api_error_held(&e);
+    if (!ok) api_out_free(&out);
     front_metrics_answer(v->f, v->match.route, ok ? 200 : e.status);
     if (ok)
-        front_reply(v->f, v->x, 200, is_text ? "text/plain; version=0.0.4; charset=utf-8" : "application/json",
-                    api_out_bytes(&out), NULL, 0);
+        front_reply_made(v->f, v->x, 200, is_text ? "text/plain; version=0.0.4; charset=utf-8" : "application/json",
+                         &out, NULL);
     else
         front_reply_error(v->f, v->x, v->match.dialect, &e);
-    api_out_free(&out);
     front_visit_end(v);
 }
 

@@ -4,16 +4,15 @@
  *          everything else gets its 4xx as JSON and a closed connection, at bounded cost. An exchange whose client left is told so at
  *          once: FIN (also half-close), RST or TLS close, before, while and after the reply is written; of a request that a RST has overtaken
  *          the handler hears nothing. A slow reader costs its own
- *          buffer, which is bounded. Requests on one connection are answered one after the other.
+ *          buffer; all such buffers and all replies being made have one bound. Requests on one connection are answered one after the
+ *          other, the next once the reader has the reply before.
  * Not here: routes, keys, JSON of requests. Threads: one, the loop's. No callback runs inside a call of this header, save inside
  *          http_server_destroy (on_gone). System calls after start: accept4, close, shutdown, setsockopt(SO_LINGER), getsockopt(SO_ERROR), recvfrom, sendto,
  *          sendmsg, epoll_*, and of TLS getrandom and getpid; memory by malloc. */
 #ifndef SPARK_SERVE_HTTP_H
 #define SPARK_SERVE_HTTP_H
 
-#include <stdbool.h>
-
-#include "base/bytes.h"
+#include "serve/held.h"
 
 struct event_base;
 struct ssl_ctx_st; /* OpenSSL's SSL_CTX */
@@ -37,10 +36,12 @@ typedef struct http_limits {
     uint32_t max_connections, max_connections_per_address;
     uint32_t max_head, max_headers, max_url; /* bytes, count, bytes */
     uint64_t max_body;
-    uint64_t max_bodies; /* bytes of all bodies held together; more: 503 */
+    uint64_t max_bodies;  /* bytes of all bodies held together; more: 503 */
+    uint64_t max_replies; /* of all replies: gathered in http_reply_share, or waiting for their readers */
     /* First byte (of a new connection: its accept) to end of head, handshake included; whole body; between requests; no progress of a write. */
     uint32_t head_ms, body_ms, idle_ms, write_ms;
-    uint32_t min_body_rate, min_body_rate_after_ms; /* bytes a second on average, looked at after so long: slowloris */
+    /* Bytes a second on average, looked at after so long: slowloris. In every write_ms a reader takes so much too, or all that waits. */
+    uint32_t min_body_rate, min_body_rate_after_ms;
     uint32_t max_backlog; /* bytes of a streamed reply that its reader has not taken: http_reply_room tells 0 */
 } http_limits;
 void http_limits_defaults(http_limits *l);
@@ -84,6 +85,7 @@ void http_server_use_tls(http_server *s, struct ssl_ctx_st *tls);
 void http_server_stop_listening(http_server *s);
 uint32_t http_server_connections(const http_server *s);
 uint64_t http_server_accepted(const http_server *s);  /* since create */
+uint64_t http_server_replies(const http_server *s);   /* bytes held, of max_replies */
 uint32_t http_server_exchanges(const http_server *s); /* given to the handler and not yet answered in full */
 
 /* ---- TLS --------------------------------------------------------------------------------------------------------- */
@@ -138,14 +140,23 @@ typedef struct http_field {
  * (unless among the fields) come by themselves. body is copied. HEAD gets the head alone. Control characters in fields become '?'. */
 void http_reply(http_exchange *x, int status, const char *content_type, spark_bytes body, const http_field *fields,
                 size_t n_fields);
+/* Where a handler counts what it gathers of this reply; what waits for the reader counts there too. Valid as long as x; also in on_gone,
+ * and until the call after its reply. */
+held_share *http_reply_share(http_exchange *x);
+/* As http_reply, of bytes that were counted there; they move. */
+void http_reply_held(http_exchange *x, int status, const char *content_type, held_bytes *body, const http_field *fields,
+                     size_t n_fields);
 /* A reply whose length is not known: chunked (to 1.0 clients: until close). Each write is sent at once. */
 void http_reply_begin(http_exchange *x, int status, const char *content_type, const http_field *fields,
                       size_t n_fields);
-/* Always taken, so that a last event finds its way; but who writes on without room loses the connection at twice max_backlog. */
+/* Always taken, so that a last event finds its way; but who writes on without room loses the connection at twice max_backlog, and who
+ * writes what http_reply_may denies may lose it at once. */
 void http_reply_write(http_exchange *x, spark_bytes data);
-void http_reply_end(http_exchange *x);
+bool http_reply_may(http_exchange *x, size_t n); /* whether so much more may wait for the reader, by max_replies */
+void http_reply_end(http_exchange *x, spark_bytes last_words); /* these may be empty; what is kept for such is theirs */
 void http_reply_abort(
     http_exchange *x); /* something broke midway: close without the last chunk, so that the client sees it */
-size_t http_reply_room(const http_exchange *x); /* bytes that may still be written before max_backlog */
+/* Bytes that may still be written before max_backlog; 0 also where something waits and replies take half of max_replies. */
+size_t http_reply_room(const http_exchange *x);
 
 #endif

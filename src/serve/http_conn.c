@@ -32,6 +32,7 @@ void http__conn_start(http_server *s, http_listening *l, int fd, const http_addr
     c->server = s;
     c->listening = l;
     c->fd = fd;
+    c->share.sum = &s->replies;
     c->address = *a;
     c->counted = counted;
     c->proxy_due = l->l.proxy_protocol;
@@ -56,6 +57,7 @@ static void conn_end_exchange(http_conn *c)
     http_exchange *x = c->x;
     if (!x) return;
     c->x = NULL;
+    c->share.last = c->share.refused = false;
     if (x->known) {
         x->known = false;
         c->server->n_known--;
@@ -85,7 +87,7 @@ void http__conn_free(http_conn *c)
     if (c->counted) http__address_leave(s, &c->address);
     s->n_conns--;
     free(c->ahead);
-    free(c->out);
+    http__out_free(c);
     free(c->tls_name);
     free(c);
     http__resume_accepting(s);
@@ -261,7 +263,7 @@ static size_t conn_parse(http_conn *c, spark_bytes in)
     size_t at = 0;
     bool looked = false; /* once for all that was read at a time */
     while (!c->broken && !c->closing) {
-        if (!c->x && at == in.len) break;
+        if (!c->x && (at == in.len || c->out.len)) break; /* the next one waits until the reader has this reply */
         if (!c->x && !conn_begin_exchange(c)) break;
         http_exchange *x = c->x;
         if (x->parser.state == HTTP_PARSE_HEAD || x->parser.state == HTTP_PARSE_BODY) {
@@ -332,7 +334,7 @@ static void conn_watch(http_conn *c)
     conn_read_ahead(c);
     if (c->eof || c->peer_closed) c->broken = true;
     if (c->broken || x->ended) return;
-    if (x->starved && c->out_len <= s->limits.max_backlog / 2) {
+    if (x->starved && c->out.len <= s->limits.max_backlog / 2) {
         x->starved = false;
         if (s->handler.on_room) s->handler.on_room(s->handler.ctx, x);
     }
@@ -388,19 +390,20 @@ static bool conn_step(http_conn *c)
         conn_linger(c);
         return false;
     }
-    if (c->out_len && c->writable) http__conn_flush(c);
+    if (c->out.len && c->writable) http__conn_flush(c);
     if (c->broken) return false;
     if (c->x && c->x->ended) conn_end_exchange(c);
     if (c->closing && !c->x) {
-        if (c->out_len == 0) conn_closed_output(c);
+        if (c->out.len == 0) conn_closed_output(c);
         return false;
     }
     if (conn_is_answering(c)) {
         conn_watch(c);
         return !c->broken && c->x->ended;
     }
+    if (!c->x && c->out.len) return false; /* who does not read its replies is asked for no more requests */
     if (conn_take(c)) return true;
-    if (c->eof && c->out_len && !c->x) return c->closing = true; /* a reply that is whole goes out whole */
+    if (c->eof && c->out.len && !c->x) return c->closing = true; /* a reply that is whole goes out whole */
     if (c->eof) c->broken = true;
     return false;
 }
@@ -413,7 +416,7 @@ static void conn_set_wait(http_conn *c)
         http__wait(c, HTTP_WAIT_BODY, false);
     else if (c->handshake_due || c->proxy_due || (x && x->parser.state == HTTP_PARSE_HEAD))
         http__wait(c, HTTP_WAIT_HEAD, x && c->served && x->began_ns > c->wait_since);
-    else if (c->out_len)
+    else if (c->out.len)
         http__wait(c, HTTP_WAIT_WRITE, false);
     else if (x)
         http__wait(c, HTTP_WAIT_NONE, false);
@@ -429,9 +432,9 @@ void http__conn_drive(http_conn *c)
     while (!c->dead && !c->broken && conn_step(c))
         if (++rounds == READS_A_TURN) break;
     c->driving = false;
-    const bool idle = !c->x && !c->out_len && !c->ahead_len && c->served;
+    const bool idle = !c->x && !c->out.len && !c->ahead_len && c->served;
     if (c->broken) {
-        if (c->x || c->out_len) conn_reset(c);
+        if (c->x || c->out.len) conn_reset(c);
         c->dead = true;
     } else if (c->server->draining && idle && !c->lingering && !c->readable) {
         c->dead = true;

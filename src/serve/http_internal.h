@@ -19,6 +19,7 @@
 #include <sys/uio.h>
 
 #include "base/clock.h"
+#include "serve/held.h"
 #include "serve/http_address.h"
 #include "serve/http_parse.h"
 
@@ -73,10 +74,11 @@ struct http_conn {
     http_exchange *x; /* the request being read or answered */
     http_link all, wait, ready;
     uint64_t wait_since;
+    uint64_t taken;   /* bytes that the reader took since then */
     uint64_t read_ns; /* when the bytes being parsed were there to be taken */
     uint8_t *ahead;   /* bytes read, not yet parsed */
-    uint8_t *out;     /* bytes to write: out[out_at .. out_at + out_len) */
-    size_t out_at, out_len, out_cap;
+    held_bytes out;   /* to write */
+    held_share share; /* those, and what the handler gathers */
     uint64_t lingered;
     char *tls_name;
     uint32_t ahead_len;
@@ -84,7 +86,8 @@ struct http_conn {
     http_address address;
     char address_text[HTTP_ADDRESS_TEXT];
     uint8_t wait_kind;
-    bool counted; /* in the table of addresses */
+    bool counted;     /* in the table of addresses */
+    bool record_held; /* OpenSSL keeps a record that the socket did not take: counted in the share */
     bool proxy_due, handshake_due;
     bool readable, writable; /* as far as we know */
     bool peer_closed;        /* epoll saw FIN */
@@ -111,6 +114,7 @@ struct http_server {
     http_handler handler;
     http_parse_limits parse_limits;
     http_budget bodies;
+    held_sum replies;
     http_listening *listeners;
     http_link all, ready, waits[HTTP_N_WAITS];
     uint64_t wait_ns[HTTP_N_WAITS];
@@ -167,6 +171,7 @@ void http__conn_free(http_conn *c);
 void http__error(http_exchange *x, int status, const char *code, const char *message); /* and closes */
 void http__continue(http_exchange *x);
 void http__conn_flush(http_conn *c);
+void http__out_free(http_conn *c);
 size_t http__refusal(http_server *s, int status, const char *code, const char *message, char *out,
                      size_t cap); /* a whole reply */
 

@@ -95,7 +95,7 @@ static void test_a_slow_reader_fills_its_backlog_and_gets_room_again(void **stat
     run_until(f, &f->n_room, 1);
     assert_true(http_reply_room(held(f, 0)) >= 32768);
     assert_int_equal(f->n_gone, 0);
-    http_reply_end(held(f, 0));
+    http_reply_end(held(f, 0), (spark_bytes){0});
     settle(f);
     assert_int_equal(http_server_exchanges(f->server), 0);
     close(fd);
@@ -145,6 +145,108 @@ static void test_a_large_reply_reaches_a_slow_reader_whole(void **state)
     http_reply(held(f, 0), 200, "text/plain", (spark_bytes){body, sizeof body}, NULL, 0);
     drain_client(f, fd, sizeof body);
     assert_true(hear_end(f, fd)->closed);
+    close(fd);
+}
+
+static void test_a_gathered_reply_is_let_go_of_as_it_is_read(void **state)
+{
+    enum { LEN = 24 << 20 };
+    fixture *f = *state;
+    f->answer = ANSWER_LATER;
+    f->limits.max_replies = 32u << 20;
+    start_plain(f);
+    const int fd = dial(f);
+    static uint8_t text[65536];
+    SAY(fd, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    http_exchange *x = held(f, 0);
+    held_bytes body = gather_pattern(http_reply_share(x), LEN);
+    http_reply_held(x, 200, "text/plain", &body, NULL, 0);
+    run_ms(f, 20);
+    uint64_t before = http_server_replies(f->server);
+    assert_true(before > 1 << 20);
+    size_t got = 0, head = 0;
+    while (head == 0 || got < LEN) {
+        const ssize_t n = recv(fd, text, sizeof text - 1, MSG_DONTWAIT);
+        if (n <= 0) {
+            assert_true(n < 0 && errno == EAGAIN);
+            run_ms(f, 1);
+            assert_true(http_server_replies(f->server) <= before);
+            before = http_server_replies(f->server);
+            continue;
+        }
+        size_t at = 0;
+        if (head == 0) {
+            text[n] = 0;
+            head = at = (size_t)(strstr((char *)text, "\r\n\r\n") + 4 - (char *)text);
+        }
+        for (; at < (size_t)n; at++, got++)
+            if (text[at] != pattern_at(got)) fail_msg("byte %zu is another", got);
+    }
+    settle(f);
+    assert_int_equal(http_server_replies(f->server), 0);
+    close(fd);
+}
+
+static void test_a_client_that_leaves_gives_back_what_was_held_for_it(void **state)
+{
+    fixture *f = *state;
+    f->answer = ANSWER_LATER;
+    start_plain(f);
+    for (int i = 0; i < 3; i++) {
+        const int fd = dial(f);
+        SAY(fd, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        http_exchange *x = held(f, i);
+        held_bytes body = gather_pattern(http_reply_share(x), 16 << 20);
+        http_reply_held(x, 200, "text/plain", &body, NULL, 0);
+        run_ms(f, 5);
+        assert_true(http_server_replies(f->server) > 1 << 20);
+        close(fd);
+        for (int k = 0; k < 200 && http_server_replies(f->server) > 0; k++) run_ms(f, 1);
+        assert_int_equal(http_server_replies(f->server), 0);
+    }
+    assert_int_equal(http_server_connections(f->server), 0);
+}
+
+/* Some bytes in each write_ms: far below the rate, so it is gone though it always takes something. */
+static void test_a_reader_below_the_rate_is_gone_in_time(void **state)
+{
+    fixture *f = *state;
+    static uint8_t body[24 << 20], sink[1 << 18];
+    const struct timespec pause = {0, 10000000};
+    f->answer = ANSWER_LATER;
+    f->limits.write_ms = 300;
+    f->limits.min_body_rate = 1u << 30;
+    start_plain(f);
+    const int fd = dial(f);
+    SAY(fd, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    http_reply(held(f, 0), 200, "text/plain", (spark_bytes){body, sizeof body}, NULL, 0);
+    const uint64_t began = spark_clock_ns();
+    for (int i = 0; i < 80 && http_server_connections(f->server) > 0; i++) { /* 20 MB in 800 ms */
+        (void)recv(fd, sink, sizeof sink, MSG_DONTWAIT);
+        run_ms(f, 1);
+        nanosleep(&pause, NULL);
+    }
+    assert_in_range((spark_clock_ns() - began) / 1000000u, 250, 800);
+    assert_int_equal(http_server_connections(f->server), 0);
+    assert_int_equal(http_server_replies(f->server), 0);
+    close(fd);
+}
+
+static void test_the_next_request_waits_until_its_client_has_read(void **state)
+{
+    fixture *f = *state;
+    static uint8_t body[16 << 20];
+    f->answer = ANSWER_LATER;
+    start_plain(f);
+    const int fd = dial(f);
+    SAY(fd, "GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n");
+    http_reply(held(f, 0), 200, "text/plain", (spark_bytes){body, sizeof body}, NULL, 0);
+    run_ms(f, 50);
+    assert_int_equal(f->n_requests, 1);
+    drain_client(f, fd, sizeof body);
+    run_until(f, &f->n_requests, 2);
+    http_reply(held(f, 1), 200, "text/plain", SPARK_BYTES_LITERAL("second"), NULL, 0);
+    assert_non_null(strstr(hear(f, fd)->text, "second"));
     close(fd);
 }
 
@@ -251,6 +353,10 @@ int main(void)
         HTTP_TEST(test_writing_on_without_room_loses_the_connection),
         HTTP_TEST(test_a_reader_that_takes_nothing_is_gone_in_time),
         HTTP_TEST(test_a_large_reply_reaches_a_slow_reader_whole),
+        HTTP_TEST(test_a_gathered_reply_is_let_go_of_as_it_is_read),
+        HTTP_TEST(test_a_client_that_leaves_gives_back_what_was_held_for_it),
+        HTTP_TEST(test_a_reader_below_the_rate_is_gone_in_time),
+        HTTP_TEST(test_the_next_request_waits_until_its_client_has_read),
         HTTP_TEST(test_beyond_max_connections_the_longest_idle_makes_room),
         HTTP_TEST(test_one_address_has_its_own_limit),
         HTTP_TEST(test_without_descriptors_accepting_waits_and_does_not_spin),

@@ -8,6 +8,11 @@
 
 #include "serve/http_internal.h"
 
+enum {
+    OUT_VIEW = 16,         /* blocks for one system call, or one record: the small ones come first */
+    LITTLE_BODY = 4 << 10, /* a refusal's: it may have what is kept for last words */
+};
+
 /* ---- Output ------------------------------------------------------------------------------------------------------ */
 
 static void conn_break(http_conn *c)
@@ -29,40 +34,54 @@ static ssize_t conn_write(http_conn *c, struct iovec *v, size_t n)
     return -1;
 }
 
+void http__out_free(http_conn *c)
+{
+    held_free(&c->out, &c->share);
+    if (c->record_held) held_give(&c->share, HTTP_TLS_RECORD);
+    c->record_held = false;
+}
+
+/* The begin of what waits. Under TLS one record: what OpenSSL could not send of it must come first again, and is this. */
+static ssize_t out_send(http_conn *c)
+{
+    struct iovec v[OUT_VIEW];
+    const size_t n = held_view(&c->out, v, OUT_VIEW);
+    if (!c->ssl) return conn_write(c, v, n);
+    size_t len = 0;
+    for (size_t i = 0; i < n && len < HTTP_TLS_RECORD; i++) {
+        const size_t room = HTTP_TLS_RECORD - len, take = v[i].iov_len < room ? v[i].iov_len : room;
+        memcpy(c->server->record + len, v[i].iov_base, take);
+        len += take;
+    }
+    struct iovec one = {c->server->record, len};
+    return conn_write(c, &one, 1);
+}
+
+/* What a reader must take in each write_ms: one that takes a byte now and then would hold its reply for ever. */
+static uint64_t out_least(const http_conn *c)
+{
+    const http_limits *l = &c->server->limits;
+    const uint64_t least = (uint64_t)l->min_body_rate * l->write_ms / 1000;
+    return least ? least : 1;
+}
+
 void http__conn_flush(http_conn *c)
 {
-    while (c->out_len && c->writable && !c->broken) {
-        struct iovec v = {c->out + c->out_at, c->out_len};
-        const ssize_t n = conn_write(c, &v, 1);
+    while (c->out.len && c->writable && !c->broken) {
+        const ssize_t n = out_send(c);
         if (n <= 0) continue;
-        c->out_at += (size_t)n;
-        c->out_len -= (size_t)n;
-        if (c->wait_kind == HTTP_WAIT_WRITE) http__wait(c, HTTP_WAIT_WRITE, true);
+        held_drop(&c->out, &c->share, (size_t)n);
+        c->taken += (size_t)n;
+        if (c->wait_kind == HTTP_WAIT_WRITE && c->taken >= out_least(c)) http__wait(c, HTTP_WAIT_WRITE, true);
     }
-    if (c->out_len) return;
-    free(c->out);
-    c->out = NULL;
-    c->out_at = c->out_cap = 0;
+    if (c->out.len == 0) http__out_free(c);
 }
 
 static void out_append(http_conn *c, const uint8_t *p, size_t len)
 {
     assert(p && len > 0);
-    if (c->out_at + c->out_len + len > c->out_cap) {
-        if (c->out_at) memmove(c->out, c->out + c->out_at, c->out_len);
-        c->out_at = 0;
-        size_t cap = c->out_cap ? c->out_cap : 4096;
-        while (cap < c->out_len + len) cap *= 2;
-        uint8_t *more = cap > c->out_cap ? realloc(c->out, cap) : c->out;
-        if (!more) {
-            conn_break(c);
-            return;
-        }
-        c->out = more;
-        c->out_cap = cap;
-    }
-    memcpy(c->out + c->out_at + c->out_len, p, len);
-    c->out_len += len;
+    if (c->ssl && !c->record_held) c->record_held = held_take(&c->share, HTTP_TLS_RECORD);
+    if ((c->ssl && !c->record_held) || !held_append(&c->out, &c->share, p, len)) conn_break(c);
 }
 
 /* The pieces as one record, where they fit in one. */
@@ -92,7 +111,7 @@ static void conn_send(http_conn *c, struct iovec *v, size_t n)
 {
     if (c->broken) return;
     size_t sent = 0;
-    if (c->out_len == 0 && c->writable) {
+    if (c->out.len == 0 && c->writable) {
         const ssize_t r = c->ssl ? (ssize_t)send_secure(c, v, n) : conn_write(c, v, n);
         if (r > 0) sent = (size_t)r;
     }
@@ -101,7 +120,7 @@ static void conn_send(http_conn *c, struct iovec *v, size_t n)
         sent -= skip;
         if (skip < v[i].iov_len) out_append(c, (const uint8_t *)v[i].iov_base + skip, v[i].iov_len - skip);
     }
-    if (c->out_len && !c->driving) http__ready(c); /* its timer must run */
+    if (c->out.len && !c->driving) http__ready(c); /* its timer must run */
 }
 
 /* sendmsg does not write to what it sends, but its type cannot say so. */
@@ -275,9 +294,9 @@ static bool reply_closes(http_exchange *x)
     return body_under_way || p->state == HTTP_PARSE_FAILED || !p->keep_alive || x->conn->server->draining;
 }
 
-/* Composes the head and sends it with what follows. */
+/* Composes the head and sends it with what follows: bytes, or held ones, which move. */
 static void reply_send_head(http_exchange *x, int status, const char *content_type, uint64_t length,
-                            const http_field *fields, size_t n_fields, spark_bytes body)
+                            const http_field *fields, size_t n_fields, spark_bytes body, held_bytes *moves)
 {
     http_conn *c = x->conn;
     http_server *s = c->server;
@@ -295,7 +314,13 @@ static void reply_send_head(http_exchange *x, int status, const char *content_ty
     if (x->chunked) PUT_LITERAL(&t, "Transfer-Encoding: chunked\r\n");
     put_fields(&t, fields, n_fields);
     struct iovec v[2] = {iov_of(t.p, t.len), iov_of(body.ptr, body.len)};
-    conn_send(c, v, body.len ? 2 : 1);
+    if (moves) {
+        if (!c->broken) out_append(c, (const uint8_t *)t.p, t.len);
+        if (!c->broken) held_move(&c->out, moves);
+        http__conn_flush(c);
+    } else {
+        conn_send(c, v, body.len ? 2 : 1);
+    }
     if (t.p != s->head) free(t.p);
 }
 
@@ -320,16 +345,35 @@ static void reply_started(http_exchange *x, int status)
     if (reply_closes(x)) x->conn->closing = true;
 }
 
+static void reply_whole(http_exchange *x, int status, const char *content_type, spark_bytes body, held_bytes *moves,
+                        const http_field *fields, size_t n_fields)
+{
+    assert(!x->begun && !x->ended);
+    held_share *share = &x->conn->share;
+    const uint64_t len = moves ? moves->len : body.len;
+    const bool no_length = status == 204 || status == 304;
+    reply_started(x, status);
+    share->last = moves || len <= LITTLE_BODY; /* of held ones, only the head is new */
+    if (x->bodyless && moves) held_free(moves, share);
+    reply_send_head(x, status, content_type, no_length ? UINT64_MAX : len, fields, n_fields,
+                    x->bodyless ? (spark_bytes){NULL, 0} : body, moves);
+    if (moves) held_free(moves, share); /* if it could not go */
+    reply_ended(x);
+}
+
 void http_reply(http_exchange *x, int status, const char *content_type, spark_bytes body, const http_field *fields,
                 size_t n_fields)
 {
-    assert(!x->begun && !x->ended);
-    reply_started(x, status);
-    const bool no_length = status == 204 || status == 304;
-    reply_send_head(x, status, content_type, no_length ? UINT64_MAX : body.len, fields, n_fields,
-                    x->bodyless ? (spark_bytes){NULL, 0} : body);
-    reply_ended(x);
+    reply_whole(x, status, content_type, body, NULL, fields, n_fields);
 }
+
+void http_reply_held(http_exchange *x, int status, const char *content_type, held_bytes *body, const http_field *fields,
+                     size_t n_fields)
+{
+    reply_whole(x, status, content_type, (spark_bytes){NULL, 0}, body, fields, n_fields);
+}
+
+held_share *http_reply_share(http_exchange *x) { return &x->conn->share; }
 
 void http_reply_begin(http_exchange *x, int status, const char *content_type, const http_field *fields, size_t n_fields)
 {
@@ -338,7 +382,7 @@ void http_reply_begin(http_exchange *x, int status, const char *content_type, co
     x->streaming = true;
     x->chunked = x->parser.minor > 0 && status != 204 && status != 304;
     if (x->parser.minor == 0) x->conn->closing = true; /* its end is the connection's */
-    reply_send_head(x, status, content_type, UINT64_MAX, fields, n_fields, (spark_bytes){NULL, 0});
+    reply_send_head(x, status, content_type, UINT64_MAX, fields, n_fields, (spark_bytes){NULL, 0}, NULL);
 }
 
 void http_reply_write(http_exchange *x, spark_bytes data)
@@ -354,13 +398,22 @@ void http_reply_write(http_exchange *x, spark_bytes data)
         conn_send(c, v, 3);
     else
         conn_send(c, v + 1, 1);
-    if (c->out_len > c->server->limits.max_backlog / 2) x->starved = true;
-    if (c->out_len > 2 * (uint64_t)c->server->limits.max_backlog) conn_break(c);
+    if (c->out.len > c->server->limits.max_backlog / 2) x->starved = true;
+    if (c->out.len > 2 * (uint64_t)c->server->limits.max_backlog) conn_break(c);
 }
 
-void http_reply_end(http_exchange *x)
+bool http_reply_may(http_exchange *x, size_t n)
+{
+    const http_conn *c = x->conn;
+    return c->out.len == 0 ||
+           held_may(&c->share, n + HELD_BLOCK_MOST); /* where nothing waits, the socket takes it as a rule */
+}
+
+void http_reply_end(http_exchange *x, spark_bytes last_words)
 {
     assert(x->streaming && !x->ended);
+    x->conn->share.last = true;
+    http_reply_write(x, last_words);
     struct iovec last = iov_of("0\r\n\r\n", 5);
     if (x->chunked && !x->bodyless) conn_send(x->conn, &last, 1);
     reply_ended(x);
@@ -379,7 +432,8 @@ size_t http_reply_room(const http_exchange *x)
 {
     const http_conn *c = x->conn;
     const size_t max = c->server->limits.max_backlog;
-    return c->broken || c->out_len >= max ? 0 : max - c->out_len;
+    if (c->broken || c->out.len >= max || (c->out.len && held_is_scarce(&c->share))) return 0;
+    return max - c->out.len;
 }
 
 /* ---- Our own replies --------------------------------------------------------------------------------------------- */

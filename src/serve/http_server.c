@@ -28,6 +28,7 @@ void http_limits_defaults(http_limits *l)
         .max_url = 8192,
         .max_body = 16u << 20,
         .max_bodies = 256u << 20,
+        .max_replies = 64u << 20,
         .head_ms = 10000,
         .body_ms = 60000,
         .idle_ms = 75000,
@@ -40,6 +41,7 @@ void http_limits_defaults(http_limits *l)
 
 uint32_t http_server_connections(const http_server *s) { return s->n_conns; }
 uint64_t http_server_accepted(const http_server *s) { return s->n_accepted; }
+uint64_t http_server_replies(const http_server *s) { return s->replies.used; }
 uint32_t http_server_exchanges(const http_server *s) { return s->n_known; }
 
 /* ---- Exchanges are reused: a request on a connection that stays allocates nothing -------------------------------- */
@@ -143,6 +145,7 @@ void http__wait(http_conn *c, http_wait kind, bool anew)
     c->wait_kind = (uint8_t)kind;
     if (kind == HTTP_WAIT_NONE) return;
     c->wait_since = spark_clock_ns();
+    c->taken = 0;
     http_link_append(&s->waits[kind], &c->wait);
     timer_arm(s, c->wait_since + s->wait_ns[kind], c->wait_since);
 }
@@ -372,6 +375,7 @@ static void server_set(http_server *s, struct event_base *base, const http_limit
     s->handler = *h;
     s->parse_limits = (http_parse_limits){l->max_head, l->max_headers, l->max_url, l->max_body};
     s->bodies.max = l->max_bodies;
+    s->replies.max = l->max_replies;
     s->timer_at = UINT64_MAX;
     http_link_init(&s->all);
     http_link_init(&s->ready);

@@ -116,7 +116,7 @@ static void test_head_gets_the_length_and_no_body(void **state)
     settle(f);
     http_reply_begin(held(f, 1), 200, "text/plain", NULL, 0);
     http_reply_write(held(f, 1), SPARK_BYTES_LITERAL("hello"));
-    http_reply_end(held(f, 1));
+    http_reply_end(held(f, 1), (spark_bytes){0});
     h = hear(f, fd);
     assert_string_equal(strstr(h->text, "\r\n\r\n"), "\r\n\r\n");
     assert_false(h->closed);
@@ -137,7 +137,7 @@ static void test_a_streamed_reply_comes_in_chunks_as_it_is_written(void **state)
     http_reply_write(held(f, 0), SPARK_BYTES_LITERAL(""));
     assert_string_equal(hear(f, fd)->text, "9\r\ndata: 1\n\n\r\n");
     http_reply_write(held(f, 0), SPARK_BYTES_LITERAL("0123456789abcdef!"));
-    http_reply_end(held(f, 0));
+    http_reply_end(held(f, 0), (spark_bytes){0});
     assert_string_equal(hear(f, fd)->text, "11\r\n0123456789abcdef!\r\n0\r\n\r\n");
     f->answer = ANSWER_ECHO;
     SAY(fd, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -155,7 +155,7 @@ static void test_a_stream_to_a_1_0_client_ends_with_the_connection(void **state)
     settle(f);
     http_reply_write(held(f, 0), SPARK_BYTES_LITERAL("abc"));
     http_reply_write(held(f, 0), SPARK_BYTES_LITERAL("def"));
-    http_reply_end(held(f, 0));
+    http_reply_end(held(f, 0), (spark_bytes){0});
     const heard *h = hear_end(f, fd);
     assert_null(strstr(h->text, "chunked"));
     assert_non_null(strstr(h->text, "Connection: close\r\n"));

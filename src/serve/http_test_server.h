@@ -256,6 +256,21 @@ SPARK_UNUSED static const heard *hear_end(fixture *f, int fd)
     return &h;
 }
 
+/* Bytes that differ from their neighbours, gathered in a share in pieces of all sizes. */
+SPARK_UNUSED static uint8_t pattern_at(size_t i) { return (uint8_t)(i * 7 ^ i >> 9); }
+SPARK_UNUSED static held_bytes gather_pattern(held_share *share, size_t n)
+{
+    uint8_t piece[5000];
+    held_bytes b = {0};
+    for (size_t at = 0, len = 1; at < n; at += len) {
+        len = 1 + (len * 31 + 17) % sizeof piece;
+        if (len > n - at) len = n - at;
+        for (size_t i = 0; i < len; i++) piece[i] = pattern_at(at + i);
+        assert_true(held_append(&b, share, piece, len));
+    }
+    return b;
+}
+
 SPARK_UNUSED static int status_of(const heard *h)
 {
     if (h->len == 0) return 100;

@@ -215,6 +215,46 @@ static void test_tls_serves_many_requests_and_large_ones(void **state)
     tls_stop(f, &t);
 }
 
+static void test_a_gathered_reply_reaches_a_slow_reader_under_tls_as_it_was(void **state)
+{
+    enum { LEN = 12 << 20 }; /* more than the kernel takes */
+    fixture *f = *state;
+    tls_listener t;
+    secure s;
+    static char text[32768];
+    tls_start(f, &t, false, false);
+    assert_true(secure_dial(f, &t.pki, false, 0, &s));
+    f->answer = ANSWER_LATER;
+    secure_say(&s, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    http_exchange *x = held(f, 0);
+    held_bytes body = gather_pattern(http_reply_share(x), LEN);
+    assert_true(http_server_replies(f->server) >= LEN);
+    http_reply_held(x, 200, "text/plain", &body, NULL, 0);
+    assert_int_equal(body.len, 0);
+    run_ms(f, 20);
+    assert_in_range(http_server_replies(f->server), 1 << 20, LEN + LEN / 8);
+    size_t got = 0, head = 0;
+    while (head == 0 || got < LEN) {
+        const int n = SSL_read(s.ssl, text, (int)sizeof text - 1);
+        if (n <= 0) {
+            assert_int_equal(SSL_get_error(s.ssl, n), SSL_ERROR_WANT_READ);
+            run_ms(f, 1);
+            continue;
+        }
+        size_t at = 0;
+        if (head == 0) {
+            text[n] = 0;
+            head = at = (size_t)(strstr(text, "\r\n\r\n") + 4 - text);
+        }
+        for (; at < (size_t)n; at++, got++)
+            if ((uint8_t)text[at] != pattern_at(got)) fail_msg("byte %zu is another", got);
+    }
+    settle(f);
+    assert_int_equal(http_server_replies(f->server), 0);
+    secure_close(&s);
+    tls_stop(f, &t);
+}
+
 static void test_tls_1_2_and_plain_text_are_refused(void **state)
 {
     fixture *f = *state;
@@ -408,6 +448,7 @@ int main(void)
         HTTP_TEST(test_without_a_proxy_header_or_belief_the_connection_is_closed),
         HTTP_TEST(test_clients_of_a_proxy_have_their_own_limits),
         HTTP_TEST(test_tls_serves_many_requests_and_large_ones),
+        HTTP_TEST(test_a_gathered_reply_reaches_a_slow_reader_under_tls_as_it_was),
         HTTP_TEST(test_tls_1_2_and_plain_text_are_refused),
         HTTP_TEST(test_mutual_tls_wants_a_certificate_of_its_authority),
         HTTP_TEST(test_a_renewed_certificate_is_shown_to_new_connections_and_old_ones_go_on),

@@ -85,6 +85,7 @@ uint32_t spark_metrics_status(int status);
     X(REFUSED, "refused_total", COUNTER, REFUSAL, NONE, NULL, "requests and connections turned away, by reason")       \
     X(CONNECTIONS, "connections", GAUGE, NONE, NONE, NULL, "open connections")                                         \
     X(CONNECTIONS_TOTAL, "connections_total", COUNTER, NONE, NONE, NULL, "accepted connections")                       \
+    X(REPLIES, "replies_bytes", GAUGE, NONE, NONE, NULL, "answers being gathered, or waiting for their readers")       \
     X(RUNNING, "requests_running", GAUGE, MODEL, NONE, "vllm:num_requests_running", "requests being computed")         \
     X(WAITING, "requests_waiting", GAUGE, MODEL, NONE, "vllm:num_requests_waiting", "requests that wait")              \
     X(REQUESTS, "requests_total", COUNTER, MODEL, FINISH, "vllm:request_success_total", "requests that ended, by how") \

@@ -2,7 +2,7 @@
 import json, os, pathlib, random, resource, signal, socket, struct, threading, time, unittest
 
 from gguf_edit import add_strings
-from serving import Server, in_parallel, new_key, resident
+from serving import Server, chat_model, in_parallel, new_key, resident
 from support import DATA, Folder, needs_data, spark_json
 
 STORIES = DATA / 'llm/stories260K/stories260K.q8_0.gguf'
@@ -168,6 +168,48 @@ class Hostile(Folder):
                 k.close()
             for choices in texts: # a seed gives the same to everybody
                 self.assertEqual(choices, texts[0])
+
+    def test_large_answers_that_nobody_reads_stay_within_the_plan_and_lock_nobody_out(self):
+        options = ['--model', f'c={chat_model(self.dir)}', '--memory', '400M', '--max-replies', '4M', '--parallel', '8', '--queue', '64', '--ctx', '1024']
+        plan = spark_json('plan', '--json', *options)['front']
+        self.assertEqual(plan['replies'], 4 << 20)
+        body = {'model': 'c', 'messages': [{'role': 'user', 'content': 'x'}], 'logprobs': True, 'top_logprobs': 20, 'max_tokens': 400, 'ignore_eos': True}
+        with Server(*options) as s:
+            def resident_now():
+                return resident(s.cells()['front'][0]) + resident(s.process.pid)
+
+            def large():
+                status, data = s.post('/v1/chat/completions', body)
+                self.assertEqual((status, len(data['choices'][0]['logprobs']['content']) if status == 200 else data), (200, 400))
+            large()
+            before, held = resident_now(), []
+            for i in range(32): # 800 KB each
+                k = socket.socket()
+                k.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                k.settimeout(60)
+                k.connect(('127.0.0.1', s.port))
+                self.addCleanup(k.close)
+                k.sendall(request({**body, 'seed': i}, '/v1/chat/completions'))
+                held.append(k)
+            status = [k.recv(12, socket.MSG_PEEK)[9:] for k in held] # all are answered; that is all that they read
+            self.assertEqual(set(status), {b'200', b'503'})
+            self.assertGreaterEqual(status.count(b'200'), 3)
+            self.assertLessEqual(s.metric('spark_replies_bytes'), 4 << 20)
+            self.assertLessEqual(resident_now(), plan['planned'])
+            self.assertLessEqual(resident_now() - before, 10 << 20)
+            refused = held[status.index(b'503')].recv(4096)
+            self.assertIn(b'"code":"overloaded"', refused)
+            self.assertIn(b'\r\nRetry-After: 1\r\n', refused)
+            self.assertEqual(s.metric('spark_requests_running', model='c'), 0) # whose answer was refused is computed no further
+            for _ in range(3):
+                self.assertTrue(s.complete(model='c')) # those who hold little are served
+            self.assertEqual(s.post('/v1/chat/completions', body)[1]['error']['code'], 'overloaded')
+            for k in held:
+                reset(k)
+            s.wait_metric(0, 'spark_replies_bytes')
+            for _ in range(3):
+                large()
+            s.wait_metric(0, 'spark_replies_bytes')
 
     def test_ten_thousand_connections_that_do_nothing(self):
         n = min(10000, self.room_for_descriptors() - 200)
