@@ -344,16 +344,18 @@ static void test_a_reload_that_finds_no_engine_tries_the_new_file_and_falls_back
 {
     (void)state;
     rig r;
-    start_with_file(&r, "honest", "");
+    start_with_file(&r, "honest", "load = use\n"); /* nobody asks for it again */
     await_bytes(&r, "old", 1, 1);
     assert_int_equal(kill(r.warden, SIGSTOP), 0);
     crash(&r);
+    nap(100); /* until it is gone: the warden hears of that first */
     swap(&r, "bad");
     assert_int_equal(kill(r.warden, SIGCONT), 0);
     await(&r, "bytes bad\n", 1, 20);
     await_bytes(&r, "old", 2, 3);
     assert_int_equal(kill(r.warden, SIGSTOP), 0);
     crash(&r);
+    nap(100);
     swap(&r, "new");
     assert_int_equal(kill(r.warden, SIGCONT), 0);
     await_bytes(&r, "new", 1, 4);
@@ -429,20 +431,37 @@ static void test_a_model_that_was_put_out_holds_no_file_and_is_opened_by_its_pat
     stop_with_file(&r);
 }
 
+/* The third model wants the room of the first. */
+static void start_three(rig *r, const char *first)
+{
+    char models[256];
+    make_folder(r);
+    change_file(r, "old");
+    snprintf(models, sizeof models, "[model %s]\nfile = %s/f\nload = use\n[model other]\n" USE "[model front-x]\n" USE,
+             first, r->folder);
+    start_in(r, "", models);
+    await_bytes(r, "old", 1, 1);
+    assert_int_equal(held_files(r, "f"), 1);
+    await(r, "\"event\":\"engine_evicted\"", 1, 20);
+}
+
 static void test_a_model_that_is_evicted_holds_no_file(void **state)
 {
     (void)state;
     rig r;
-    char models[256];
-    make_folder(&r);
-    change_file(&r, "old");
-    snprintf(models, sizeof models,
-             "[model honest]\nfile = %s/f\nload = use\n[model other]\n" USE "[model front-x]\n" USE, r.folder);
-    start_in(&r, "", models);
-    await_bytes(&r, "old", 1, 1);
-    assert_int_equal(held_files(&r, "f"), 1);
-    await(&r, "\"event\":\"engine_evicted\",\"cell\":\"warden\",\"model\":\"honest\"", 1, 20);
+    start_three(&r, "honest");
     await(&r, ENDED("honest"), 1, 20);
+    assert_int_equal(held_files(&r, "f"), 0);
+    stop_with_file(&r);
+}
+
+static void test_a_model_that_ends_while_it_should_make_room_holds_no_file(void **state)
+{
+    (void)state;
+    rig r;
+    start_three(&r, "front-mulls");
+    crash_nth(&r, 1);
+    await(&r, ENDED("front-mulls"), 1, 20);
     assert_int_equal(held_files(&r, "f"), 0);
     stop_with_file(&r);
 }
@@ -512,6 +531,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_swap_that_the_front_refuses_leaves_the_bytes_of_before_for_a_crash),
         cmocka_unit_test(test_a_model_that_was_put_out_holds_no_file_and_is_opened_by_its_path_again),
         cmocka_unit_test(test_a_model_that_is_evicted_holds_no_file),
+        cmocka_unit_test(test_a_model_that_ends_while_it_should_make_room_holds_no_file),
         cmocka_unit_test(test_every_part_of_a_model_and_its_public_prefix_are_kept_and_looked_at),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

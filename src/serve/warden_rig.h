@@ -225,7 +225,9 @@ SPARK_UNUSED static void front_obeys(const control_message *m, char *part, size_
         for (n_models = 0; at; n_models++)
             at = memmem(at + 7, m->text.len - (size_t)(at + 7 - (const char *)m->text.ptr), "[model ", 7);
     }
-    if (m->kind == CONTROL_MODEL && m->value == CONTROL_MODEL_LEAVING) front_says(CONTROL_UNLOAD, m->arg);
+    const bool leaves = m->kind == CONTROL_MODEL && m->value == CONTROL_MODEL_LEAVING;
+    if (leaves && strcmp(part, "front-mulls") == 0) nap(2000);
+    if (leaves) front_says(CONTROL_UNLOAD, m->arg);
     if (m->kind == CONTROL_DRAIN) front_says(CONTROL_DRAINED, 0);
 }
 
