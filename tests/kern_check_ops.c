@@ -230,7 +230,8 @@ static void ops_check_attn(kern_check *kc, const void *arg)
     const spark_kv_type type = *(const spark_kv_type *)arg;
     for (unsigned kind = 0; kind < 120; kind++) {
         const uint32_t dk = dims[kind % SPARK_COUNT(dims)], other = dims[kern_check_below(kc, SPARK_COUNT(dims))];
-        const uint32_t n_rows = kind % 12 == 11 ? 130 + kern_check_below(kc, 150) : 1 + kern_check_below(kc, 24);
+        const uint32_t n_rows = kind % 12 == 11 ? 130 + kern_check_below(kc, 150)
+                                                : 1 + kern_check_below(kc, kind % 4 == 2 ? 125 : 24);
         if (kc->base->isa == SPARK_ISA_SCALAR && dk > 128 && n_rows > 24) continue;
         ops_draw_attn(kc, &c, type, dk, kind % 3 ? dk : other, positions[kern_check_below(kc, SPARK_COUNT(positions))],
                       n_rows, kind);
@@ -327,6 +328,7 @@ static void ops_time_attention(kern_check *kc, spark_kv_type type)
         ops_time_attn(kc, type, d, 4096, 1, 1);  /* decode: one row a head, */
         ops_time_attn(kc, type, d, 4096, 1, 4);  /* groups of 4 */
         ops_time_attn(kc, type, d, 4096, 1, 7);  /* and 7 */
+        ops_time_attn(kc, type, d, 4096, 4, 7);  /* some of a prompt beside streams */
     }
 }
 

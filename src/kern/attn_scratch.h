@@ -5,8 +5,8 @@
 
 #include "kern/kv_layout.h"
 
-#define SPARK_ATTN_CHUNK 120u /* rows: a multiple of both kinds of tile */
-#define SPARK_ATTN_TILE  8u   /* rows of a tile when few rows come (a step of decoding) */
+#define SPARK_ATTN_CHUNK 120u /* rows: a multiple of wide tiles */
+#define SPARK_ATTN_TILE  14u  /* most rows of a tile at any level */
 #define SPARK_ATTN_WIDE  6u   /* rows of a tile when many come (a prompt): leaves more registers for K and V */
 #define SPARK_ATTN_PANEL 64u  /* positions (keys) or columns (values) that are widened together */
 
@@ -31,8 +31,7 @@ static inline size_t spark__attn_take(size_t *end, size_t n_floats)
 static inline spark_attn_layout spark__attn_layout(uint32_t head_dim_k, uint32_t head_dim_v, uint32_t n_rows)
 {
     const size_t dk = spark_kv_pad(head_dim_k), dv = spark_kv_pad(head_dim_v);
-    const size_t both = SPARK_ATTN_TILE * SPARK_ATTN_WIDE / 2; /* whole tiles of either kind */
-    const size_t whole = ((size_t)n_rows + both - 1) / both * both;
+    const size_t whole = ((size_t)n_rows + SPARK_ATTN_WIDE - 1) / SPARK_ATTN_WIDE * SPARK_ATTN_WIDE; /* and even */
     const size_t rows = whole < SPARK_ATTN_CHUNK ? whole : SPARK_ATTN_CHUNK;
     spark_attn_layout l = {0};
     l.queries = spark__attn_take(&l.bytes, rows * dk);

@@ -2,7 +2,7 @@
  * vec_LEVEL.h and a choice: ATTN_NV_R, how many vectors stand beside R rows in registers (R * NV accumulators, NV of K
  * or V, one broadcast), and the same for Q8_0 keys, whose integer sums need as many registers again.
  *
- * A tile is 1, 2, 4, 6 or 8 rows (filled up with zero rows). For one block it goes through three steps:
+ * A tile is 1, 2, 4, 6 or 8 rows, with 32 registers of 16 lanes also 10, 12 or 14 (filled up with zero rows). For one block it goes through three steps:
  *   scores   lanes = positions; every K vector serves all rows, each score is its own chain over the head dimension
  *   softmax  a row at a time: scale, cap, m, p, l
  *   values   lanes = elements of the head; every V vector serves all rows, each element is its own chain over positions
@@ -17,10 +17,16 @@
 
 #include <string.h>
 
-#define ATTN_WIDE_ROWS 16u                     /* from so many rows on, panels pay */
-#define ATTN_MAX_ACCS  24u                     /* the largest R * NV */
-#define ATTN_VECTORS   (32u / VF_LANES)        /* of one 32-lane sum */
-#define ATTN_Q8_WORDS  (2u + SPARK_KV_QK / 4u) /* a quantized query block of one row: bias, scale, 8 x 4 levels */
+#if VF_LANES == 16 /* and 32 registers: tiles take as many, and pay as well as panels */
+#define ATTN_TILE_ROWS 14u
+#define ATTN_WIDE_ROWS 57u
+#else
+#define ATTN_TILE_ROWS 8u
+#define ATTN_WIDE_ROWS 16u /* from so many rows on, panels pay */
+#endif
+#define ATTN_MAX_ACCS 28u                     /* the largest R * NV */
+#define ATTN_VECTORS  (32u / VF_LANES)        /* of one 32-lane sum */
+#define ATTN_Q8_WORDS (2u + SPARK_KV_QK / 4u) /* a quantized query block of one row: bias, scale, 8 x 4 levels */
 
 typedef struct attn_work {
     const spark_attn_args *a;
@@ -31,7 +37,7 @@ typedef struct attn_work {
 } attn_work;
 
 typedef struct attn_tile {
-    uint32_t row, n, width; /* first row of args, rows, rows with padding: 1, 2, 4, 6 or 8 */
+    uint32_t row, n, width; /* first row of args, rows, rows with padding: 1 or even */
     const void *query;
     uint32_t begin[SPARK_ATTN_TILE], end[SPARK_ATTN_TILE]; /* what each row sees of the block; none: begin = end */
     uint32_t any_begin, any_end, all_begin, all_end;       /* what some row sees, what all of them see */
@@ -123,9 +129,9 @@ static int SPARK_K(spark_k_kv_store)(spark_kv_type type, uint32_t dk, uint32_t d
 
 /* Float types: [dim][width]. Q8_0: for each 32 dims [width] bias, [width] scale, [8][width] words of four levels. */
 /* VF_LANES dims of 8 rows to [dim][8]: three rounds, each interleaving the rows half the list apart. */
-SPARK_INLINE void attn_interleave(const float *const rows[SPARK_ATTN_TILE], uint32_t dim, float *to)
+SPARK_INLINE void attn_interleave(const float *const rows[8], uint32_t dim, float *to)
 {
-    VF a[SPARK_ATTN_TILE], b[SPARK_ATTN_TILE];
+    VF a[8], b[8];
     for (uint32_t r = 0; r < 8; r++) a[r] = vf_load(rows[r] + dim);
     for (uint32_t r = 0; r < 4; r++) vf_zip(a[r], a[r + 4], &b[2 * r], &b[2 * r + 1]); /* 4 streams of 2 vectors */
     for (uint32_t r = 0; r < 4; r++) vf_zip(b[r], b[r + 4], &a[2 * r], &a[2 * r + 1]); /* 2 streams of 4 */
@@ -140,7 +146,7 @@ static void attn_pack_float(const attn_work *w, const attn_tile *t, float *to)
     uint32_t done = 0;
     for (uint32_t r = 0; r < SPARK_ATTN_TILE; r++) rows[r] = a->q + a->q_offset[t->row + (r < t->n ? r : 0)];
     for (; t->n == SPARK_ATTN_WIDE && a->head_dim_k - done >= VF_LANES; done += VF_LANES) {
-        float eight[VF_LANES * SPARK_ATTN_TILE];
+        float eight[VF_LANES * 8];
         attn_interleave(rows, done, eight);
         for (uint32_t i = 0; i < VF_LANES; i++) {
             memcpy(to + (size_t)(done + i) * SPARK_ATTN_WIDE, eight + i * 8, SPARK_ATTN_WIDE * sizeof *to);
@@ -173,6 +179,37 @@ static void attn_pack_q8(const attn_work *w, const attn_tile *t, int32_t *to)
     }
 }
 
+/* ---- Asking ahead ---------------------------------------------------------------------------------------------- */
+
+/* Lines that are read next, asked for one after another and a few at a time while others are worked on: the values of a
+ * block with its scores and its softmax, the keys of the next block with its values. So memory always has work, and the
+ * queue of misses never fills. */
+typedef struct attn_ahead {
+    const uint8_t *at, *end;
+    uint32_t left; /* lines that the work at hand asks for */
+} attn_ahead;
+
+static attn_ahead attn_ahead_of(const uint8_t *at, size_t len) { return (attn_ahead){.at = at, .end = at + len}; }
+
+/* The work at hand is one of `parts` equal ones that are left: it asks for as much of what is left. */
+static void attn_ahead_share(attn_ahead *h, uint32_t parts)
+{
+    const uint32_t lines = (uint32_t)((size_t)(h->end - h->at + 63) / 64);
+    h->left = (lines + parts - 1) / parts;
+}
+
+/* Lines for each of n equal steps of the work. */
+SPARK_INLINE uint32_t attn_ask_each(const attn_ahead *h, uint32_t n) { return n == 0 ? 0 : (h->left + n - 1) / n; }
+
+SPARK_INLINE void attn_ask(attn_ahead *h, uint32_t n)
+{
+    const uint32_t some = n < h->left ? n : h->left;
+    const uint8_t *const end = h->at + some * 64;
+    h->left -= some;
+    SPARK_UNROLL(1)
+    for (; h->at < end; h->at += 64) vf_prefetch(h->at);
+}
+
 /* ---- Scores ---------------------------------------------------------------------------------------------------- */
 
 /* Where lane 0 of vector j lies in units of one position's element, behind the first group: groups are `group` apart. */
@@ -181,23 +218,15 @@ SPARK_INLINE size_t attn_vector(uint32_t j, size_t group, size_t element)
     return j * VF_LANES / SPARK_KV_GROUP * group + j * VF_LANES % SPARK_KV_GROUP * element;
 }
 
-/* Asks for what the next turn will read of keys that come from memory (behind the last ones: the values). */
-SPARK_INLINE void attn_ask_keys(const uint32_t NV, const uint8_t *k, size_t group, size_t element)
-{
-    const size_t turn = (NV * VF_LANES + SPARK_KV_GROUP - 1) / SPARK_KV_GROUP * group;
-    for (uint32_t j = 0; j < NV; j++)
-        if (j * VF_LANES % SPARK_KV_GROUP == 0) vf_prefetch(k + turn + attn_vector(j, group, element));
-}
-
-/* Scores of R rows at NV vectors of positions from group `k` on; F32 or F16 keys. */
+/* Scores of R rows at NV vectors of positions from group `k` on; F32 or F16 keys. Asks for `ask` lines every four dims. */
 SPARK_INLINE void attn_scores_float(const uint32_t R, const uint32_t NV, const int half, const uint8_t *k, uint32_t dk,
-                                    const float *q, float *s)
+                                    const float *q, float *s, attn_ahead *h, uint32_t ask)
 {
     const size_t size = half ? 2 : 4, group = SPARK_KV_GROUP * size * dk;
     VF acc[ATTN_MAX_ACCS], kv[8];
     for (uint32_t i = 0; i < R * NV; i++) acc[i] = vf_zero();
     for (uint32_t d = 0; d < dk; d++) {
-        if (half && d % 2 == 0) attn_ask_keys(NV, k, group, size);
+        if (d % 4 == 0) attn_ask(h, ask);
         for (uint32_t j = 0; j < NV; j++) {
             const uint8_t *p = k + attn_vector(j, group, size);
             kv[j] = half ? vf_load_f16((const uint16_t *)(const void *)p) : vf_load((const float *)(const void *)p);
@@ -216,7 +245,7 @@ SPARK_INLINE void attn_scores_float(const uint32_t R, const uint32_t NV, const i
 
 /* The same for Q8_0 keys: integer sums of 32 dims, then one fma each. */
 SPARK_INLINE void attn_scores_q8(const uint32_t R, const uint32_t NV, const uint8_t *k, uint32_t dk, const int32_t *q,
-                                 float *s)
+                                 float *s, attn_ahead *h, uint32_t ask)
 {
     const size_t group = spark_kv_k_bytes(SPARK_KV_Q8_0, dk);
     VF sum[ATTN_MAX_ACCS];
@@ -230,7 +259,7 @@ SPARK_INLINE void attn_scores_q8(const uint32_t R, const uint32_t NV, const uint
         }
         for (uint32_t i = 0; i < quads; i++) {
             VI_DOT_K kv[8];
-            attn_ask_keys(NV, levels + i * (4 * SPARK_KV_GROUP), group, 4);
+            attn_ask(h, ask);
             for (uint32_t j = 0; j < NV; j++)
                 kv[j] = vi_dot_load(levels + i * (4 * SPARK_KV_GROUP) + attn_vector(j, group, 4));
             for (uint32_t r = 0; r < R; r++) {
@@ -256,17 +285,20 @@ SPARK_INLINE void attn_scores_q8(const uint32_t R, const uint32_t NV, const uint
 
 /* Scores of R rows at n positions (a multiple of NV vectors) from group `k` on. */
 SPARK_INLINE void attn_scores(const uint32_t R, const uint32_t NV, const spark_kv_type type, const uint8_t *k,
-                              uint32_t n, const void *q, uint32_t dk, float *s)
+                              uint32_t n, const void *q, uint32_t dk, float *s, attn_ahead *ahead)
 {
+    attn_ahead here = *ahead, *const h = &here; /* in registers */
     const size_t group = spark_kv_k_bytes(type, dk), element = type == SPARK_KV_F16 ? 2 : 4;
+    const uint32_t turns = n / (NV * VF_LANES), ask = attn_ask_each(h, turns * ((dk + 3) / 4));
     for (uint32_t j = 0; j < n / VF_LANES; j += NV) {
         const uint8_t *from = k + attn_vector(j, group, element);
         if (type == SPARK_KV_Q8_0) {
-            attn_scores_q8(R, NV, from, dk, q, s + j * VF_LANES);
+            attn_scores_q8(R, NV, from, dk, q, s + j * VF_LANES, h, ask);
         } else {
-            attn_scores_float(R, NV, type == SPARK_KV_F16, from, dk, q, s + j * VF_LANES);
+            attn_scores_float(R, NV, type == SPARK_KV_F16, from, dk, q, s + j * VF_LANES, h, ask);
         }
     }
+    *ahead = here;
 }
 
 /* ---- Softmax --------------------------------------------------------------------------------------------------- */
@@ -324,14 +356,17 @@ static float attn_row_exp(float *s, uint32_t begin, uint32_t end, float m)
 
 /* m and l of each row of the tile; its scores become p. Rows that see nothing get zeros. In two rounds, so that the
  * latencies of one row's folds hide behind the others. */
-static void attn_softmax(const spark_attn_args *a, attn_tile *t, float *scores)
+static void attn_softmax(const spark_attn_args *a, attn_tile *t, float *scores, attn_ahead *h)
 {
+    const uint32_t ask = attn_ask_each(h, 2 * t->n);
     for (uint32_t r = 0; r < t->n; r++) {
         const int none = t->begin[r] == t->end[r];
+        attn_ask(h, ask);
         t->m[r] = none ? 0.0f : attn_row_max(a, scores + r * SPARK_KV_BLOCK, t->begin[r], t->end[r]);
     }
     for (uint32_t r = 0; r < t->n; r++) {
         const int none = t->begin[r] == t->end[r];
+        attn_ask(h, ask);
         t->l[r] = none ? 0.0f : attn_row_exp(scores + r * SPARK_KV_BLOCK, t->begin[r], t->end[r], t->m[r]);
     }
 }
@@ -352,23 +387,12 @@ typedef struct attn_columns {
     size_t stride;
     const float *scales;
     uint32_t n_scales, n_cols;
-    const uint8_t *next; /* block that follows; NULL: these values do not come from memory, or nothing follows */
 } attn_columns;
-
-enum { ATTN_AHEAD = 32 }; /* positions */
-
-/* Asks for the values some positions ahead, or for as much of the next block's keys. */
-SPARK_INLINE void attn_ask_values(const attn_columns *from, uint32_t at)
-{
-    const uint32_t to = at + ATTN_AHEAD;
-    const uint8_t *p = to < SPARK_KV_BLOCK ? from->v + to * from->stride
-                                           : from->next + (to - SPARK_KV_BLOCK) * from->stride;
-    for (size_t i = 0; i < from->stride; i += 64) vf_prefetch(p + i);
-}
 
 /* NV vectors of elements from `col` on, R rows; rows of o are n_cols apart. */
 SPARK_INLINE void attn_values_cols(const uint32_t R, const uint32_t NV, const spark_kv_type type,
-                                   const attn_columns *from, const attn_tile *t, uint32_t col, const float *p, float *o)
+                                   const attn_columns *from, const attn_tile *t, uint32_t col, const float *p, float *o,
+                                   attn_ahead *h, uint32_t ask)
 {
     VF acc[ATTN_MAX_ACCS], v[8];
     for (uint32_t i = 0; i < R * NV; i++) acc[i] = vf_zero();
@@ -379,8 +403,9 @@ SPARK_INLINE void attn_values_cols(const uint32_t R, const uint32_t NV, const sp
         const uint8_t *row = from->v + at * from->stride;
         const float *scales = from->scales + (size_t)at * from->n_scales, *x = p + at;
         for (; all && x < p + end; x++) {
-            if (from->next && col == 0) attn_ask_values(from, (uint32_t)(x - p));
+            if ((x - p) % 4 == 0) attn_ask(h, ask);
             for (uint32_t j = 0; j < NV; j++) v[j] = attn_value(type, row, scales, col + j * VF_LANES);
+            SPARK_UNROLL(14)
             for (uint32_t r = 0; r < R; r++) {
                 const VF xr = vf_set1(x[r * SPARK_KV_BLOCK]);
                 for (uint32_t j = 0; j < NV; j++) acc[r * NV + j] = vf_fma(xr, v[j], acc[r * NV + j]);
@@ -390,6 +415,7 @@ SPARK_INLINE void attn_values_cols(const uint32_t R, const uint32_t NV, const sp
         }
         for (at = all ? end : at; at < end; at++) {
             for (uint32_t j = 0; j < NV; j++) v[j] = attn_value(type, row, scales, col + j * VF_LANES);
+            SPARK_UNROLL(14)
             for (uint32_t r = 0; r < R; r++) {
                 if (at < t->begin[r] || at >= t->end[r]) continue;
                 const VF xr = vf_set1(p[r * SPARK_KV_BLOCK + at]);
@@ -405,29 +431,36 @@ SPARK_INLINE void attn_values_cols(const uint32_t R, const uint32_t NV, const sp
 }
 
 SPARK_INLINE void attn_values(const uint32_t R, const uint32_t NV, const spark_kv_type type, const attn_columns *from,
-                              const attn_tile *t, const float *p, float *o)
+                              const attn_tile *t, const float *p, float *o, attn_ahead *ahead)
 {
-    const uint32_t n = from->n_cols;
+    attn_ahead here = *ahead, *const h = &here; /* in registers */
+    const uint32_t n = from->n_cols, turns = (n + NV * VF_LANES - 1) / (NV * VF_LANES),
+                   ask = attn_ask_each(h, turns * ((t->all_end - t->all_begin) / 4));
     uint32_t col = 0;
-    for (; n - col >= NV * VF_LANES; col += NV * VF_LANES) attn_values_cols(R, NV, type, from, t, col, p, o);
-    if (NV > 4 && n - col >= 4 * VF_LANES) attn_values_cols(R, 4, type, from, t, col, p, o), col += 4 * VF_LANES;
-    if (NV > 2 && n - col >= 2 * VF_LANES) attn_values_cols(R, 2, type, from, t, col, p, o), col += 2 * VF_LANES;
-    if (NV > 1 && n - col >= VF_LANES) attn_values_cols(R, 1, type, from, t, col, p, o);
+    for (; n - col >= NV * VF_LANES; col += NV * VF_LANES) attn_values_cols(R, NV, type, from, t, col, p, o, h, ask);
+    if (NV > 4 && n - col >= 4 * VF_LANES)
+        attn_values_cols(R, 4, type, from, t, col, p, o, h, ask), col += 4 * VF_LANES;
+    if (NV > 2 && n - col >= 2 * VF_LANES)
+        attn_values_cols(R, 2, type, from, t, col, p, o, h, ask), col += 2 * VF_LANES;
+    if (NV > 1 && n - col >= VF_LANES) attn_values_cols(R, 1, type, from, t, col, p, o, h, ask);
+    *ahead = here;
 }
 
 /* ---- The kernels of each width and type ------------------------------------------------------------------------ */
 
-typedef void attn_scores_fn(const uint8_t *k, uint32_t n, const void *q, uint32_t dk, float *s);
-typedef void attn_values_fn(const attn_columns *from, const attn_tile *t, const float *p, float *o);
+typedef void attn_scores_fn(const uint8_t *k, uint32_t n, const void *q, uint32_t dk, float *s, attn_ahead *h);
+typedef void attn_values_fn(const attn_columns *from, const attn_tile *t, const float *p, float *o, attn_ahead *h);
 
 #define ATTN_DEFINE_TYPE(R, NV_K, NV_V, name, type)                                                                    \
-    static void attn_scores_##name##_##R(const uint8_t *k, uint32_t n, const void *q, uint32_t dk, float *s)           \
+    static void attn_scores_##name##_##R(const uint8_t *k, uint32_t n, const void *q, uint32_t dk, float *s,           \
+                                         attn_ahead *h)                                                                \
     {                                                                                                                  \
-        attn_scores(R, NV_K, type, k, n, q, dk, s);                                                                    \
+        attn_scores(R, NV_K, type, k, n, q, dk, s, h);                                                                 \
     }                                                                                                                  \
-    static void attn_values_##name##_##R(const attn_columns *from, const attn_tile *t, const float *p, float *o)       \
+    static void attn_values_##name##_##R(const attn_columns *from, const attn_tile *t, const float *p, float *o,       \
+                                         attn_ahead *h)                                                                \
     {                                                                                                                  \
-        attn_values(R, NV_V, type, from, t, p, o);                                                                     \
+        attn_values(R, NV_V, type, from, t, p, o, h);                                                                  \
     }
 #define ATTN_DEFINE(R)                                                                                                 \
     ATTN_DEFINE_TYPE(R, ATTN_NV_##R, ATTN_NV_##R, f32, SPARK_KV_F32)                                                   \
@@ -439,15 +472,24 @@ ATTN_DEFINE(2)
 ATTN_DEFINE(4)
 ATTN_DEFINE(6)
 ATTN_DEFINE(8)
+#if ATTN_TILE_ROWS == 14
+ATTN_DEFINE(10)
+ATTN_DEFINE(12)
+ATTN_DEFINE(14)
+#define ATTN_LISTS_LARGE(what) ATTN_LIST(what, 10), ATTN_LIST(what, 12), ATTN_LIST(what, 14)
+#else
+#define ATTN_LISTS_LARGE(what)
+#endif
 
-/* Of half the width (1, 2, 4, 6, 8) and the type. */
+/* Of half the width (1, 2, 4, 6, ...) and the type. */
 #define ATTN_LIST(what, R)                                                                                             \
     {                                                                                                                  \
         attn_##what##_f32_##R, attn_##what##_f16_##R, attn_##what##_q8_##R                                             \
     }
 #define ATTN_LISTS(what)                                                                                               \
     {                                                                                                                  \
-        ATTN_LIST(what, 1), ATTN_LIST(what, 2), ATTN_LIST(what, 4), ATTN_LIST(what, 6), ATTN_LIST(what, 8)             \
+        ATTN_LIST(what, 1), ATTN_LIST(what, 2), ATTN_LIST(what, 4), ATTN_LIST(what, 6), ATTN_LIST(what, 8),            \
+            ATTN_LISTS_LARGE(what)                                                                                     \
     }
 static attn_scores_fn *const attn_scores_of[][SPARK_N_KV_TYPES] = ATTN_LISTS(scores);
 static attn_values_fn *const attn_values_of[][SPARK_N_KV_TYPES] = ATTN_LISTS(values);
@@ -478,9 +520,9 @@ static int attn_tile_range(const spark_attn_args *a, attn_tile *t, uint32_t b)
     return t->any_begin < t->any_end;
 }
 
-static attn_columns attn_block_columns(const spark_attn_args *a, const uint8_t *block, const uint8_t *next)
+static attn_columns attn_block_columns(const spark_attn_args *a, const uint8_t *block)
 {
-    attn_columns v = {.next = next, .v = block + spark_kv_v_offset(a->type, a->head_dim_k)};
+    attn_columns v = {.v = block + spark_kv_v_offset(a->type, a->head_dim_k)};
     v.stride = spark_kv_v_bytes(a->type, a->head_dim_v);
     v.n_cols = spark_kv_pad(a->head_dim_v);
     v.scales = (const float *)(const void *)block; /* not read without scales, but a pointer to move along */
@@ -590,7 +632,13 @@ static void attn_state_clear(const attn_work *w, uint32_t n)
     memset(w->state_o, 0, (size_t)n * w->dv_pad * sizeof(float));
 }
 
-static uint32_t attn_tile_rows(uint32_t n) { return n >= ATTN_WIDE_ROWS ? SPARK_ATTN_WIDE : SPARK_ATTN_TILE; }
+/* Few rows make as few tiles as they fit in, of nearly equal size. */
+static uint32_t attn_tile_rows(uint32_t n)
+{
+    if (n >= ATTN_WIDE_ROWS) return SPARK_ATTN_WIDE;
+    const uint32_t n_tiles = (n + ATTN_TILE_ROWS - 1) / ATTN_TILE_ROWS, rows = (n + n_tiles - 1) / n_tiles;
+    return n <= ATTN_TILE_ROWS ? ATTN_TILE_ROWS : (rows + 1) / 2 * 2;
+}
 
 /* Tile i of the chunk [base, base + n). In a wide chunk the last one too is filled up. */
 static attn_tile attn_tile_of(const attn_work *w, uint32_t base, uint32_t n, uint32_t i)
@@ -598,7 +646,7 @@ static attn_tile attn_tile_of(const attn_work *w, uint32_t base, uint32_t n, uin
     const uint32_t rows = attn_tile_rows(n), left = n - i * rows;
     attn_tile t = {.row = base + i * rows, .query = w->queries + i * rows * w->query_bytes};
     t.n = left < rows ? left : rows;
-    t.width = rows == SPARK_ATTN_WIDE ? rows : t.n <= 2 ? t.n : (t.n + 1) / 2 * 2;
+    t.width = n >= ATTN_WIDE_ROWS ? rows : t.n <= 2 ? t.n : (t.n + 1) / 2 * 2;
     return t;
 }
 
@@ -636,8 +684,25 @@ static void attn_put_parts(const attn_work *w, const attn_tile *t, const float *
     }
 }
 
-/* Block b for one tile: merged into the state, or put into parts (of this block). */
-static void attn_tile_block(const attn_work *w, uint32_t base, attn_tile *t, uint32_t b, float *parts)
+/* The values of positions up to `end` of block b. */
+static attn_ahead attn_ahead_values(const spark_attn_args *a, uint32_t b, uint32_t end)
+{
+    return attn_ahead_of(a->blocks[b] + spark_kv_v_offset(a->type, a->head_dim_k),
+                         end * spark_kv_v_bytes(a->type, a->head_dim_v));
+}
+
+/* The keys of the block behind b, as far as rows up to the chunk's last one see them. */
+static attn_ahead attn_ahead_keys(const spark_attn_args *a, uint32_t b, uint32_t last)
+{
+    const uint32_t origin = (b + 1) * SPARK_KV_BLOCK, n = last < origin ? 0 : last - origin + 1,
+                   groups = (n < SPARK_KV_BLOCK ? n + SPARK_KV_GROUP - 1 : SPARK_KV_BLOCK) / SPARK_KV_GROUP;
+    if (n == 0) return attn_ahead_of(a->blocks[b], 0);
+    return attn_ahead_of(a->blocks[b + 1], groups * spark_kv_k_bytes(a->type, a->head_dim_k));
+}
+
+/* Block b for one tile: merged into the state, or put into parts (of this block). The first tile of a chunk asks for what
+ * rows up to `last` read next. */
+static void attn_tile_block(const attn_work *w, uint32_t base, attn_tile *t, uint32_t b, uint32_t last, float *parts)
 {
     const spark_attn_args *a = w->a;
     const uint32_t width = t->width / 2, dv = a->head_dim_v;
@@ -647,13 +712,15 @@ static void attn_tile_block(const attn_work *w, uint32_t base, attn_tile *t, uin
         const uint32_t step = t->width <= 2 ? 128 : 64, begin = t->any_begin / step * step;
         const uint32_t end = (t->any_end + step - 1) / step * step;
         const uint8_t *k = a->blocks[b] + begin / SPARK_KV_GROUP * spark_kv_k_bytes(a->type, a->head_dim_k);
-        attn_scores_of[width][a->type](k, end - begin, t->query, a->head_dim_k, w->scores + begin);
-        attn_softmax(a, t, w->scores);
-        const uint32_t after = (b + 1) * SPARK_KV_BLOCK;
-        const int goes_on = after <= a->last[t->row] && a->first[t->row] < after + SPARK_KV_BLOCK;
-        const uint8_t *next = goes_on ? a->blocks[b + 1] : NULL;
-        const attn_columns v = attn_block_columns(a, a->blocks[b], next);
-        attn_values_of[width][a->type](&v, t, w->scores, w->o);
+        const attn_columns v = attn_block_columns(a, a->blocks[b]);
+        attn_ahead values = attn_ahead_values(a, b, t->row == base ? t->any_end : 0),
+                   keys = attn_ahead_keys(a, b, t->row == base ? last : 0);
+        attn_ahead_share(&values, 2);
+        attn_scores_of[width][a->type](k, end - begin, t->query, a->head_dim_k, w->scores + begin, &values);
+        attn_ahead_share(&values, 1);
+        attn_softmax(a, t, w->scores, &values);
+        attn_ahead_share(&keys, 1);
+        attn_values_of[width][a->type](&v, t, w->scores, w->o, &keys);
     } else if (!parts) {
         return;
     }
@@ -697,14 +764,6 @@ SPARK_INLINE void attn_widen_values(const spark_kv_type type, const attn_columns
     }
 }
 
-/* Asks for the columns from `col` on while the panel before them is worked on: their lines lie a row apart, which the
- * hardware does not foresee. */
-static void attn_prefetch_values(const attn_columns *from, const attn_wide *c, spark_kv_type type, uint32_t col)
-{
-    const size_t at = type == SPARK_KV_F32 ? (size_t)col * 4 : type == SPARK_KV_F16 ? (size_t)col * 2 : col;
-    for (uint32_t i = c->begin; col < from->n_cols && i < c->end; i++) vf_prefetch(from->v + i * from->stride + at);
-}
-
 static attn_columns attn_value_panel(const attn_work *w, const attn_columns *from, const attn_wide *c, uint32_t col)
 {
     attn_columns panel = {.v = (const uint8_t *)w->v_wide, .scales = w->v_wide};
@@ -719,8 +778,10 @@ static attn_columns attn_value_panel(const attn_work *w, const attn_columns *fro
     return panel;
 }
 
-static void attn_wide_scores(const attn_work *w, const attn_wide *c, const uint8_t *block)
+static void attn_wide_scores(const attn_work *w, const attn_wide *c, const uint8_t *block, attn_ahead *h)
 {
+    uint32_t parts = (SPARK_KV_BLOCK / SPARK_ATTN_PANEL + 1) *
+                     c->n_tiles; /* and as much as one panel for the softmax */
     for (uint32_t at = c->begin / SPARK_ATTN_PANEL * SPARK_ATTN_PANEL; at < c->end; at += SPARK_ATTN_PANEL) {
         spark_kv_type type = w->a->type;
         const uint8_t *k = attn_key_panel(w, block, at, &type);
@@ -728,23 +789,25 @@ static void attn_wide_scores(const attn_work *w, const attn_wide *c, const uint8
             const attn_tile *t = &c->tiles[i];
             if (t->any_end <= at || t->any_begin >= at + SPARK_ATTN_PANEL) continue;
             float *s = w->scores + (size_t)i * SPARK_ATTN_WIDE * SPARK_KV_BLOCK + at;
-            attn_scores_of[SPARK_ATTN_WIDE / 2][type](k, SPARK_ATTN_PANEL, t->query, w->a->head_dim_k, s);
+            attn_ahead_share(h, parts--);
+            attn_scores_of[SPARK_ATTN_WIDE / 2][type](k, SPARK_ATTN_PANEL, t->query, w->a->head_dim_k, s, h);
         }
     }
 }
 
-static void attn_wide_values(const attn_work *w, const attn_wide *c, const uint8_t *block, float *parts)
+static void attn_wide_values(const attn_work *w, const attn_wide *c, const uint8_t *block, float *parts, attn_ahead *h)
 {
     const uint32_t dv = w->a->head_dim_v, base = c->tiles[0].row;
-    const attn_columns from = attn_block_columns(w->a, block, NULL);
+    const attn_columns from = attn_block_columns(w->a, block);
+    uint32_t left = (dv + SPARK_ATTN_PANEL - 1) / SPARK_ATTN_PANEL * c->n_tiles;
     for (uint32_t col = 0; col < dv; col += SPARK_ATTN_PANEL) {
         const attn_columns v = attn_value_panel(w, &from, c, col);
-        attn_prefetch_values(&from, c, w->a->type, col + SPARK_ATTN_PANEL);
         const uint32_t count = dv - col < SPARK_ATTN_PANEL ? dv - col : SPARK_ATTN_PANEL;
         for (uint32_t i = 0; i < c->n_tiles; i++) {
             const attn_tile *t = &c->tiles[i];
             const float *p = w->scores + (size_t)i * SPARK_ATTN_WIDE * SPARK_KV_BLOCK;
-            attn_values_of[SPARK_ATTN_WIDE / 2][SPARK_KV_F32](&v, t, p, w->o);
+            attn_ahead_share(h, left--);
+            attn_values_of[SPARK_ATTN_WIDE / 2][SPARK_KV_F32](&v, t, p, w->o, h);
             if (parts) {
                 attn_put_parts(w, t, w->o, v.n_cols, col, count, parts);
             } else {
@@ -755,14 +818,14 @@ static void attn_wide_values(const attn_work *w, const attn_wide *c, const uint8
 }
 
 /* Block b for all rows of a chunk: merged into the state, or put into parts (of this block). */
-static void attn_chunk_block(const attn_work *w, uint32_t base, uint32_t n, uint32_t b, float *parts)
+static void attn_chunk_block(const attn_work *w, uint32_t base, uint32_t n, uint32_t b, uint32_t last, float *parts)
 {
     const uint32_t rows = attn_tile_rows(n);
     attn_wide c = {.n_tiles = (n + rows - 1) / rows, .begin = SPARK_KV_BLOCK};
     if (n < ATTN_WIDE_ROWS) {
         for (uint32_t i = 0; i < c.n_tiles; i++) {
             attn_tile t = attn_tile_of(w, base, n, i);
-            attn_tile_block(w, base, &t, b, parts);
+            attn_tile_block(w, base, &t, b, last, parts);
         }
         return;
     }
@@ -773,14 +836,16 @@ static void attn_chunk_block(const attn_work *w, uint32_t base, uint32_t n, uint
         c.begin = t->any_begin < c.begin ? t->any_begin : c.begin;
         c.end = t->any_end > c.end ? t->any_end : c.end;
     }
-    if (c.begin < c.end) attn_wide_scores(w, &c, w->a->blocks[b]);
+    attn_ahead values = attn_ahead_values(w->a, b, c.end), keys = attn_ahead_keys(w->a, b, last);
+    if (c.begin < c.end) attn_wide_scores(w, &c, w->a->blocks[b], &values);
     if (c.begin >= c.end && !parts) return;
     for (uint32_t i = 0; i < c.n_tiles; i++) {
         attn_tile *t = &c.tiles[i];
-        attn_softmax(w->a, t, w->scores + (size_t)i * SPARK_ATTN_WIDE * SPARK_KV_BLOCK);
+        attn_ahead_share(&values, c.n_tiles - i);
+        attn_softmax(w->a, t, w->scores + (size_t)i * SPARK_ATTN_WIDE * SPARK_KV_BLOCK, &values);
         if (!parts) c.mixes[i] = attn_mix_of(w, t->row - base, t->n, t->m, t->l);
     }
-    attn_wide_values(w, &c, w->a->blocks[b], parts);
+    attn_wide_values(w, &c, w->a->blocks[b], parts, &keys);
 }
 
 static void SPARK_K(spark_k_attn)(const spark_attn_args *a)
@@ -797,9 +862,9 @@ static void SPARK_K(spark_k_attn)(const spark_attn_args *a)
         attn_state_clear(&w, n);
         attn_pack_chunk(&w, base, n);
         for (uint32_t b = first / SPARK_KV_BLOCK; b <= last / SPARK_KV_BLOCK; b++)
-            attn_chunk_block(&w, base, n, b, NULL);
-        for (uint32_t r = 0; r < n; r += SPARK_ATTN_TILE) {
-            attn_finish_rows(&w, base, r, n - r < SPARK_ATTN_TILE ? n - r : SPARK_ATTN_TILE);
+            attn_chunk_block(&w, base, n, b, last, NULL);
+        for (uint32_t r = 0; r < n; r += ATTN_TILE_ROWS) {
+            attn_finish_rows(&w, base, r, n - r < ATTN_TILE_ROWS ? n - r : ATTN_TILE_ROWS);
         }
     }
 }
@@ -811,7 +876,8 @@ static void SPARK_K(spark_k_attn_part)(const spark_attn_args *a, uint32_t begin,
         const uint32_t n = a->n_rows - base < SPARK_ATTN_CHUNK ? a->n_rows - base : SPARK_ATTN_CHUNK;
         attn_pack_chunk(&w, base, n);
         for (uint32_t b = begin; b < end; b++) {
-            attn_chunk_block(&w, base, n, b, parts + (size_t)(b - begin) * a->n_rows * SPARK_ATTN_PART(a->head_dim_v));
+            attn_chunk_block(&w, base, n, b, end * SPARK_KV_BLOCK - 1,
+                             parts + (size_t)(b - begin) * a->n_rows * SPARK_ATTN_PART(a->head_dim_v));
         }
     }
 }
@@ -820,8 +886,8 @@ static void SPARK_K(spark_k_attn_merge)(const spark_attn_args *a, uint32_t begin
 {
     const attn_work w = attn_work_init(a);
     const size_t size = SPARK_ATTN_PART(a->head_dim_v);
-    for (uint32_t base = 0; base < a->n_rows; base += SPARK_ATTN_TILE) {
-        const uint32_t n = a->n_rows - base < SPARK_ATTN_TILE ? a->n_rows - base : SPARK_ATTN_TILE;
+    for (uint32_t base = 0; base < a->n_rows; base += ATTN_TILE_ROWS) {
+        const uint32_t n = a->n_rows - base < ATTN_TILE_ROWS ? a->n_rows - base : ATTN_TILE_ROWS;
         attn_state_clear(&w, n);
         for (uint32_t b = begin; b < end; b++) {
             const float *part = parts + ((size_t)(b - begin) * a->n_rows + base) * size;
