@@ -391,9 +391,16 @@ static engine_request *pass_next_prompt(const spark_engine *e)
     return best;
 }
 
+/* Rows of a prompt at this depth that the pass has time for. */
+static uint32_t pass_fit(const spark_engine *e, const engine_mix *m, uint32_t depth)
+{
+    return spark__cost_rows(&e->cost, m, depth, spark__cost_target(&e->cost, m, e->options.itl_target_us));
+}
+
 /* The rest of the pass: prompts in fair order, as many rows as the time allows. */
 static void pass_give_prompts(spark_engine *e, engine_mix *m, bool streams)
 {
+    bool looks = false; /* at streams alone */
     for (;;) {
         engine_request *r = pass_next_prompt(e);
         uint32_t room = e->options.n_batch - m->n_decode - m->n_prompt;
@@ -401,9 +408,8 @@ static void pass_give_prompts(spark_engine *e, engine_mix *m, bool streams)
         spark__cache_adopt(e, r);
         const uint32_t length = spark_kv_length(e->kv, r->seq), left = r->n - length;
         const bool timed = streams && engine_is_timed(e, left + r->n_since); /* all that it computes with its seat */
-        const uint32_t fit = timed ? spark__cost_rows(&e->cost, m, length,
-                                                      spark__cost_target(&e->cost, m, e->options.itl_target_us))
-                                   : room;
+        looks = looks || (timed && spark__cost_look(&e->cost));
+        const uint32_t fit = !timed ? room : looks ? 0 : pass_fit(e, m, length);
         if (fit == 0) {
             if (e->options.itl_target_us != SPARK_ITL_AUTO) return;
             r->asked = true; /* short ones behind it are not held up */

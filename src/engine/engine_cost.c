@@ -3,7 +3,9 @@
  * Time is taken as linear in the pass itself, its decoding rows, its prompt rows, and the positions that each of them reads.
  * That is true only near where it was measured (few rows cost next to nothing while memory is the limit), and there it is
  * learned: each pass corrects the weights by its error, in proportion to what it consisted of (normalised least mean
- * squares), so a kind of pass that comes again is predicted well after three or four of it.
+ * squares), so a kind of pass that comes again is predicted well after three or four of it. What streams take alone is the
+ * measure of how much prompts may slow them, and passes with both tell only the sum: those teach what prompt rows take, and
+ * now and then a pass without prompts looks at the rest.
  *
  * How long those wait who come is extrapolated, often from passes of few rows to whole batches, and errors there only cost
  * time while here they refuse. So it has an estimate of its own: a line through the passes with prompts, by least squares
@@ -31,9 +33,11 @@
 #define COST_FEW   16.0 /* rows that take about as long as the pass itself: weights are read once for all of them */
 
 enum {
-    COST_TILE = 4,   /* rows of a prompt are given in so many: kernels take them together */
-    COST_ENOUGH = 8, /* passes with prompts, before anybody is refused by what they took */
-    COST_SURE = 16   /* and so many at most are remembered, so that doubts can end it */
+    COST_TILE = 2,       /* rows of a prompt are given in so many: kernels take them together */
+    COST_LOOK = 64,      /* passes with streams and prompts, at most, between two of streams alone; fewer, down to */
+    COST_LOOK_LEAST = 4, /* so many, after one that took more than a sixteenth more or less than was expected */
+    COST_ENOUGH = 8,     /* passes with prompts, before anybody is refused by what they took */
+    COST_SURE = 16       /* and so many at most are remembered, so that doubts can end it */
 };
 
 static void cost_parts(const engine_mix *m, double part[COST_N])
@@ -76,6 +80,22 @@ void spark__cost_judge(engine_cost *c, double target_ns, uint64_t ns)
     c->below_aim += (double)ns > COST_LATE * target_ns ? COST_AIM_LOWER : -COST_AIM_HIGHER;
     if (c->below_aim < 0) c->below_aim = 0;
     if (c->below_aim > COST_AIM - COST_AIM_LEAST) c->below_aim = COST_AIM - COST_AIM_LEAST;
+}
+
+bool spark__cost_look(engine_cost *c)
+{
+    if (c->n_mixed < (c->look ? c->look : COST_LOOK_LEAST)) return false;
+    c->n_mixed = 0; /* whatever comes of it: prompts that must not wait may join */
+    return true;
+}
+
+/* A pass of streams alone: how soon to look again. */
+static void cost_looked(engine_cost *c, double expected, double error)
+{
+    const uint32_t twice = 2 * (c->look ? c->look : COST_LOOK_LEAST);
+    const bool well = error < expected / 16 && error > -expected / 16;
+    c->look = !well ? COST_LOOK_LEAST : twice < COST_LOOK ? twice : COST_LOOK;
+    c->n_mixed = 0;
 }
 
 /* The first pass of a kind: all that is not explained belongs to its rows. */
@@ -140,6 +160,8 @@ void spark__cost_learn(engine_cost *c, const engine_mix *m, uint64_t ns)
     const bool cold = !c->warm;
     c->warm = true;
     if (cold) return;
+    const bool both = m->n_decode && m->n_prompt;
+    c->n_mixed += both;
     if (m->n_prompt) cost_learn_prompts(c, m, (double)ns);
     if ((m->n_decode && !c->decode_seen) || (m->n_prompt && !c->prompt_seen)) {
         cost_begin(c, m, (double)ns);
@@ -147,10 +169,12 @@ void spark__cost_learn(engine_cost *c, const engine_mix *m, uint64_t ns)
     }
     const double expected = spark__cost_of(c, m);
     double error = (double)ns - expected;
+    if (m->n_prompt == 0) cost_looked(c, expected, error);
     if (error > COST_OUTLIER * expected) error = COST_OUTLIER * expected;
     cost_parts(m, part);
-    for (int i = 0; i < COST_N; i++) square += part[i] * part[i];
-    for (int i = 0; i < COST_N; i++) {
+    const int first = both ? COST_PROMPT : COST_PASS;
+    for (int i = first; i < COST_N; i++) square += part[i] * part[i];
+    for (int i = first; i < COST_N; i++) {
         c->ns[i] += COST_STEP * error * part[i] / square;
         if (c->ns[i] < 0) c->ns[i] = 0;
     }

@@ -115,6 +115,8 @@ enum { COST_PASS, COST_DECODE, COST_DECODE_DEPTH, COST_PROMPT, COST_PROMPT_DEPTH
 typedef struct engine_cost {
     double ns[COST_N]; /* of a pass, a row, a row at depth 1024 */
     bool decode_seen, prompt_seen;
+    uint32_t n_mixed,
+        look;         /* passes with streams and prompts since the last of streams alone, and after how many to look */
     double below_aim; /* how much lower than at first passes aim at a target, of it */
     /* Of passes with prompts, older ones weighing less: their number, rows, rows squared, ns, ns times rows */
     double sum_1, sum_n, sum_nn, sum_t, sum_nt;
@@ -239,6 +241,8 @@ bool spark__cache_evict(spark_engine *e);
 double spark__cost_of(const engine_cost *c, const engine_mix *m);
 /* What a pass with these decoding requests may take, in ns. */
 double spark__cost_target(const engine_cost *c, const engine_mix *m, uint32_t target_us);
+/* Should a pass go without prompts that must keep a target, to see what streams take alone? Asked once a pass: yes begins anew. */
+bool spark__cost_look(engine_cost *c);
 /* Rows of a prompt at this depth that may join the mix within the target. */
 uint32_t spark__cost_rows(const engine_cost *c, const engine_mix *m, uint32_t depth, double target_ns);
 void spark__cost_learn(engine_cost *c, const engine_mix *m, uint64_t ns);

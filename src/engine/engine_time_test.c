@@ -58,7 +58,7 @@ static void test_without_decoding_requests_a_prompt_takes_whole_batches(void **s
     stop();
 }
 
-static void test_where_a_target_cannot_be_kept_one_prompt_goes_on_by_four_rows(void **state)
+static void test_where_a_target_cannot_be_kept_one_prompt_goes_on_by_two_rows(void **state)
 {
     (void)state;
     static wish w[4];
@@ -71,7 +71,7 @@ static void test_where_a_target_cannot_be_kept_one_prompt_goes_on_by_four_rows(v
         submit(&w[i]);
         while (i == 0 && the.heard[0].n < 10) step();
     }
-    for (int i = 0; i < 10; i++) assert_int_equal(step_rows(), 1 + 4);
+    for (int i = 0; i < 10; i++) assert_int_equal(step_rows(), 1 + 2);
     run_dry();
     stop();
 }
@@ -169,13 +169,16 @@ static void test_a_short_prompt_is_foretold_to_go_at_once_and_a_long_one_is_not(
 
 /* ---- The operator's target ---- */
 
+static bool submitted[2];
+
 /* A step of a stream beside a long prompt; returns the rows of the prompt. */
 static uint32_t step_beside(void)
 {
     static wish w;
     for (uint64_t id = 0; id < 2; id++) {
-        if (the.heard[id].n_started && !the.heard[id].n_ended) continue;
+        if (submitted[id] && !the.heard[id].n_ended) continue;
         the.heard[id] = (heard){0};
+        submitted[id] = true;
         wish_make(&w, id, 0, 0, id ? 350 : 10, id ? 1 : 0);
         w.r.cache = false;
         submit(&w);
@@ -214,6 +217,7 @@ static void test_passes_that_come_late_make_room_until_they_are_punctual_again(v
     o.n_batch = 300;
     o.itl_target_us = 1000; /* 100 rows; 95 % of it are aimed at */
     start_timed(&o, 0);
+    submitted[0] = submitted[1] = false;
     assert_in_range(punctual(50), 88, 96);
     assert_in_range(late(8), 70, 84);
     assert_in_range(late(40), 64, 70); /* 70 %, and no less */
@@ -224,17 +228,72 @@ static void test_passes_that_come_late_make_room_until_they_are_punctual_again(v
     stop();
 }
 
+/* ---- What streams take alone ---- */
+
+static void beside_begin(void)
+{
+    start_auto();
+    submitted[0] = submitted[1] = false;
+}
+
+static void beside_end(void)
+{
+    spark_engine_cancel(the.e, 0);
+    spark_engine_cancel(the.e, 1);
+    listen();
+    stop();
+}
+
+/* Prompts without end beside a stream hide what it takes alone; when that becomes twice as long, so does what prompts get. */
+static void test_what_streams_take_alone_is_looked_at_beside_prompts_without_end(void **state)
+{
+    (void)state;
+    uint32_t alone = 0;
+    beside_begin();
+    const uint32_t before = punctual(300);
+    pass_ns *= 2;
+    const uint32_t after = punctual(600);
+    assert_in_range(before, 26, BESIDE);
+    if (after + 8 < 2 * before || after > 2 * before + 8) fail_msg("%u rows, then %u", before, after);
+    for (int i = 0; i < 640; i++) alone += step_beside() == 0;
+    assert_in_range(alone, 9, 11); /* one in 65, once it is known well */
+    beside_end();
+}
+
+static void test_looks_hold_up_neither_short_prompts_nor_a_long_one_behind_them(void **state)
+{
+    (void)state;
+    enum { STEPS = 200, SHORT = 20 };
+    static wish w;
+    uint32_t n_still = 0;
+    beside_begin();
+    (void)punctual(100);
+    for (uint64_t i = 0; i < STEPS; i++) {
+        the.heard[2] = (heard){0};
+        wish_make(&w, 2, 0, 0, SHORT, 1);
+        w.r.cache = false;
+        submit(&w);
+        const uint32_t rows = step_beside();
+        assert_true(the.heard[2].n_ended);
+        n_still += rows == SHORT;
+    }
+    assert_true(n_still <= STEPS / 4);
+    beside_end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_long_prompt_takes_no_more_of_a_step_than_the_target_allows),
         cmocka_unit_test(test_without_decoding_requests_a_prompt_takes_whole_batches),
-        cmocka_unit_test(test_where_a_target_cannot_be_kept_one_prompt_goes_on_by_four_rows),
+        cmocka_unit_test(test_where_a_target_cannot_be_kept_one_prompt_goes_on_by_two_rows),
         cmocka_unit_test(test_a_short_prompt_goes_at_once),
         cmocka_unit_test(test_a_long_prompt_slows_streams_by_half_at_most),
         cmocka_unit_test(test_a_long_prompt_does_not_hold_up_short_ones_behind_it),
         cmocka_unit_test(test_a_short_prompt_is_foretold_to_go_at_once_and_a_long_one_is_not),
         cmocka_unit_test(test_passes_that_come_late_make_room_until_they_are_punctual_again),
+        cmocka_unit_test(test_what_streams_take_alone_is_looked_at_beside_prompts_without_end),
+        cmocka_unit_test(test_looks_hold_up_neither_short_prompts_nor_a_long_one_behind_them),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
 }
