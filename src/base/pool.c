@@ -200,6 +200,25 @@ unsigned spark_cpu_count(void)
     return n > 0 ? (unsigned)n : 1;
 }
 
+/* linux/sched/types.h, which does not stand beside glibc's sched.h. */
+typedef struct pool_sched_attr {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+} pool_sched_attr;
+
+void spark_thread_wakes_soon(void)
+{
+    pool_sched_attr a = {.size = sizeof a};
+    if (syscall(SYS_sched_getattr, 0, &a, sizeof a, 0) != 0 || a.policy != SCHED_OTHER) return;
+    a.size = sizeof a;
+    a.flags = 0;
+    a.runtime = 100000; /* ns: of other threads than real-time ones, the slice */
+    (void)syscall(SYS_sched_setattr, 0, &a, 0);
+}
+
 void spark_share(size_t n, size_t grain, unsigned thread, unsigned n_threads, size_t *begin, size_t *end)
 {
     assert(grain > 0 && thread < n_threads);

@@ -42,6 +42,11 @@ uint32_t spark_ticket_take(spark_ticket *t, uint32_t count);
 /* The CPUs this process may run on. */
 unsigned spark_cpu_count(void);
 
+/* For a thread that works little and must not wait when it has work: Linux then lets it run soon after it wakes, also where
+ * threads that always work have every CPU (a slice of 100 us instead of some milliseconds: the earlier deadline goes first, since
+ * Linux 6.12). Takes nothing from them in the long run. Where the system cannot or will not, nothing changes. */
+void spark_thread_wakes_soon(void);
+
 /* The even share [begin, end) of n items for one thread, in multiples of `grain`. */
 void spark_share(size_t n, size_t grain, unsigned thread, unsigned n_threads, size_t *begin, size_t *end);
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/pool.h"
 #include "serve/config_time.h"
 #include "serve/front_internal.h"
 #include "serve/log.h"
@@ -334,6 +335,7 @@ static spark_status front_start(front *f, spark_err *err)
     static const struct timeval tick = {0, 100000};
     event_add(f->control_event, NULL);
     event_add(f->timer, &tick);
+    spark_thread_wakes_soon();
     return spark_jail_open_phase(f->spec, err);
 }
 

@@ -164,7 +164,7 @@ class Systemd(Folder):
         calls = {row.split('|')[1].strip() for row in table.splitlines()[2:] if re.search(r'\| (yes|if) ', row)}
         self.assertGreater(len(calls), 40)
         self.assertEqual(calls - allowed - {'arch_prctl', 'newfstatat', 'epoll_wait', 'poll', 'sysinfo', 'fstat'} - self.group('@default'), set())
-        for call in 'seccomp', 'mount', 'pivot_root', 'umount2', 'landlock_restrict_self', 'capset', 'prlimit64', 'unshare', 'pidfd_open', 'memfd_create', 'signalfd4', 'sched_setaffinity':
+        for call in 'seccomp', 'mount', 'pivot_root', 'umount2', 'landlock_restrict_self', 'capset', 'prlimit64', 'unshare', 'pidfd_open', 'memfd_create', 'signalfd4', 'sched_setaffinity', 'sched_setattr':
             self.assertIn(call, allowed)
 
     def group(self, name):
