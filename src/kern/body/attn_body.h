@@ -182,8 +182,8 @@ static void attn_pack_q8(const attn_work *w, const attn_tile *t, int32_t *to)
 /* ---- Asking ahead ---------------------------------------------------------------------------------------------- */
 
 /* Lines that are read next, asked for one after another and a few at a time while others are worked on: the values of a
- * block with its scores and its softmax, the keys of the next block with its values. So memory always has work, and the
- * queue of misses never fills. */
+ * block with its scores and its softmax, the keys of the next block with its values. So memory always has work, and no
+ * burst fills the queue of misses. */
 typedef struct attn_ahead {
     const uint8_t *at, *end;
     uint32_t left; /* lines that the work at hand asks for */
