@@ -407,8 +407,8 @@ static void pass_give_prompts(spark_engine *e, engine_mix *m, bool streams)
         if (!r || room == 0) return;
         spark__cache_adopt(e, r);
         const uint32_t length = spark_kv_length(e->kv, r->seq), left = r->n - length;
-        const bool timed = streams && engine_is_timed(e, left + r->n_since); /* all that it computes with its seat */
-        looks = looks || (timed && spark__cost_look(&e->cost));
+        const bool timed = streams && engine_is_timed(e, left + r->n_since);   /* all that it computes with its seat */
+        looks = looks || (timed && m->n_decode && spark__cost_look(&e->cost)); /* no pass is empty */
         const uint32_t fit = !timed ? room : looks ? 0 : pass_fit(e, m, length);
         if (fit == 0) {
             if (e->options.itl_target_us != SPARK_ITL_AUTO) return;

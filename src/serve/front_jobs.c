@@ -116,7 +116,7 @@ static void job_send_whole(front_job *j)
 static bool job_overflows(front_job *j, bool *last)
 {
     api_error e;
-    if (!j->out.failed && http_reply_may(j->visit->x, j->out.len)) return false;
+    if (!j->out.failed && (j->out.len == 0 || http_reply_may(j->visit->x, j->out.len))) return false;
     if (*last) return j->out.failed;
     http_reply_share(j->visit->x)->last = *last = true;
     api_out_clear(&j->out);
@@ -212,8 +212,15 @@ static void job_ask(front_job *j)
 static void job_loaded(front_job *j)
 {
     front_visit *v = j->visit;
-    job_account(j, 200, NULL);
+    api_error e;
+    http_reply_share(v->x)->last = true; /* a few words, and what was asked for is done */
     api_print_loaded(&j->out, &j->call, j->model->config->name, unix_ns());
+    if (j->out.failed) {
+        api_error_held(&e);
+        job_refuse(j, &e);
+        return;
+    }
+    job_account(j, 200, NULL);
     front_reply_made(v->f, v->x, 200, "application/json", &j->out, NULL);
     job_end(j);
 }

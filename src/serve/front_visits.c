@@ -381,8 +381,9 @@ static void visit_answer(front_visit *v)
     api_out out;
     api_error e = {0};
     api_out_init_held(&out, FRONT_OUT_MAX, http_reply_share(v->x));
-    const bool is_text = v->match.route->handler == API_METRICS_TEXT, printed = visit_print(v, &out, &e),
-               ok = printed && !out.failed;
+    const bool is_text = v->match.route->handler == API_METRICS_TEXT;
+    http_reply_share(v->x)->last = is_text; /* who watches must see why others are refused */
+    const bool printed = visit_print(v, &out, &e), ok = printed && !out.failed;
     if (printed && !ok) api_error_held(&e);
     if (!ok) api_out_free(&out);
     front_metrics_answer(v->f, v->match.route, ok ? 200 : e.status);

@@ -49,19 +49,33 @@ void held_refund(held_share *s, uint64_t n)
 
 static uint64_t block_cost(const held_block *k) { return sizeof *k + k->cap + BLOCK_OF_MALLOC; }
 
+enum { BLOCK_OWN = sizeof(held_block) + BLOCK_OF_MALLOC };
+
 /* As large as all before it, within bounds: little is wasted on little, and much takes few. */
+static size_t block_size(size_t before, size_t n)
+{
+    const size_t size = (n > before ? n : before) + BLOCK_OWN;
+    return size < BLOCK_LEAST ? BLOCK_LEAST : size > HELD_BLOCK_MOST ? HELD_BLOCK_MOST : size;
+}
+
+uint64_t held_more(const held_bytes *b, size_t n)
+{
+    const size_t room = b->last ? b->last->cap - b->last->len : 0;
+    if (n <= room) return 0;
+    const size_t size = block_size(b->len + room, n - room);
+    return n - room <= size - BLOCK_OWN ? size : (uint64_t)(n - room) + n / 1024 + HELD_BLOCK_MOST;
+}
+
 static held_block *block_add(held_bytes *b, held_share *s, size_t n)
 {
-    const size_t own = sizeof(held_block) + BLOCK_OF_MALLOC;
-    size_t size = (n > b->len ? n : b->len) + own;
-    size = size < BLOCK_LEAST ? BLOCK_LEAST : size > HELD_BLOCK_MOST ? HELD_BLOCK_MOST : size;
+    const size_t size = block_size(b->len, n);
     if (!held_take(s, size)) return NULL;
     held_block *k = malloc(size - BLOCK_OF_MALLOC);
     if (!k) {
         held_refund(s, size);
         return NULL;
     }
-    *k = (held_block){.cap = (uint32_t)(size - own)};
+    *k = (held_block){.cap = (uint32_t)(size - BLOCK_OWN)};
     if (b->last)
         b->last->next = k;
     else

@@ -33,6 +33,8 @@ void held_give(held_share *s, uint64_t n);
 void held_refund(held_share *s, uint64_t n); /* what was taken, where memory had none: as if it had been refused */
 /* Half is gone: who can wait, waits. What is under way to him still fits. */
 static inline bool held_is_scarce(const held_share *s) { return s->sum->used > s->sum->max / 2; }
+/* Three quarters are gone: who does not take what waits for him lets others in. */
+static inline bool held_is_full(const held_sum *s) { return s->used > s->max - s->max / 4; }
 /* Nobody else holds anything: to try again later would not help. */
 static inline bool held_is_alone(const held_share *s) { return s->used == s->sum->used; }
 
@@ -49,6 +51,8 @@ typedef struct held_bytes {
     size_t len;
 } held_bytes;
 
+/* What held_append of n bytes takes of the sum: exactly, where one block is enough, else no more than this. */
+uint64_t held_more(const held_bytes *b, size_t n);
 /* False: the sum or memory did not suffice; a part may have been added. */
 bool held_append(held_bytes *b, held_share *s, const void *p, size_t n);
 void held_drop(held_bytes *b, held_share *s, size_t n); /* the first n; blocks that are done go, wiped */

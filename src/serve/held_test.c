@@ -53,6 +53,25 @@ static void test_bytes_come_out_as_they_went_in(void **state)
     assert_null(b.last);
 }
 
+static void test_what_an_append_takes_is_known_before(void **state)
+{
+    (void)state;
+    static uint8_t some[200000];
+    held_sum sum = {.max = 1u << 30};
+    held_share s = {.sum = &sum};
+    held_bytes b = {0};
+    for (int i = 0; i < 2000; i++) {
+        const size_t n = 1 + dice(dice(20) ? 3000 : sizeof some);
+        const uint64_t before = s.used, more = held_more(&b, n);
+        assert_true(held_append(&b, &s, some, n));
+        assert_true(s.used - before <= more);
+        if (n < 3000) assert_true(s.used - before == more);
+        if (b.len > 300000) held_drop(&b, &s, b.len - dice(1000));
+    }
+    held_free(&b, &s);
+    assert_int_equal(sum.used, 0);
+}
+
 static void test_blocks_cost_little_more_than_their_bytes(void **state)
 {
     (void)state;
@@ -106,6 +125,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes_come_out_as_they_went_in),
+        cmocka_unit_test(test_what_an_append_takes_is_known_before),
         cmocka_unit_test(test_blocks_cost_little_more_than_their_bytes),
         cmocka_unit_test(test_the_sum_is_never_passed_and_its_last_part_is_for_those_who_hold_little),
     };

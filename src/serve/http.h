@@ -40,6 +40,7 @@ typedef struct http_limits {
     uint64_t max_replies; /* of all replies: gathered in http_reply_share, or waiting for their readers */
     /* First byte (of a new connection: its accept) to end of head, handshake included; whole body; between requests; no progress of a write. */
     uint32_t head_ms, body_ms, idle_ms, write_ms;
+    uint32_t write_scarce_ms; /* instead of write_ms, while replies hold more than three quarters of max_replies */
     /* Bytes a second on average, looked at after so long: slowloris. In every write_ms a reader takes so much too, or all that waits. */
     uint32_t min_body_rate, min_body_rate_after_ms;
     uint32_t max_backlog; /* bytes of a streamed reply that its reader has not taken: http_reply_room tells 0 */

@@ -232,6 +232,35 @@ static void test_a_reader_below_the_rate_is_gone_in_time(void **state)
     close(fd);
 }
 
+/* Whether the connection of a reader that takes nothing of a body of so many bytes is there after half a second. */
+static bool stays(fixture *f, size_t len)
+{
+    static uint8_t body[24 << 20];
+    const int fd = dial(f), n = f->n_requests;
+    SAY(fd, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    run_until(f, &f->n_requests, n + 1);
+    http_reply(held(f, n), 200, "text/plain", (spark_bytes){body, len}, NULL, 0);
+    run_ms(f, 500);
+    const bool there = http_server_connections(f->server) > 0;
+    close(fd);
+    for (int k = 0; k < 200 && http_server_connections(f->server) > 0; k++) run_ms(f, 1);
+    assert_int_equal(http_server_replies(f->server), 0);
+    return there;
+}
+
+static void test_readers_that_take_nothing_go_sooner_while_replies_are_scarce(void **state)
+{
+    fixture *f = *state;
+    f->answer = ANSWER_LATER;
+    f->limits.write_ms = 60000;
+    f->limits.write_scarce_ms = 200;
+    f->limits.max_replies = 24u << 20;
+    start_plain(f);
+    assert_true(stays(f, 12u << 20));
+    assert_false(stays(f, 20u << 20));
+    assert_true(stays(f, 12u << 20));
+}
+
 static void test_the_next_request_waits_until_its_client_has_read(void **state)
 {
     fixture *f = *state;
@@ -356,6 +385,7 @@ int main(void)
         HTTP_TEST(test_a_gathered_reply_is_let_go_of_as_it_is_read),
         HTTP_TEST(test_a_client_that_leaves_gives_back_what_was_held_for_it),
         HTTP_TEST(test_a_reader_below_the_rate_is_gone_in_time),
+        HTTP_TEST(test_readers_that_take_nothing_go_sooner_while_replies_are_scarce),
         HTTP_TEST(test_the_next_request_waits_until_its_client_has_read),
         HTTP_TEST(test_beyond_max_connections_the_longest_idle_makes_room),
         HTTP_TEST(test_one_address_has_its_own_limit),

@@ -404,9 +404,12 @@ void http_reply_write(http_exchange *x, spark_bytes data)
 
 bool http_reply_may(http_exchange *x, size_t n)
 {
+    enum { FRAME = 32 }; /* of a chunk */
     const http_conn *c = x->conn;
-    return c->out.len == 0 ||
-           held_may(&c->share, n + HELD_BLOCK_MOST); /* where nothing waits, the socket takes it as a rule */
+    const uint64_t record = c->ssl && !c->record_held ? HTTP_TLS_RECORD : 0,
+                   more = held_more(&c->out, n + FRAME) + record;
+    return c->out.len == 0 || more == 0 ||
+           held_may(&c->share, more); /* where nothing waits, the socket takes it as a rule */
 }
 
 void http_reply_end(http_exchange *x, spark_bytes last_words)

@@ -33,6 +33,7 @@ void http_limits_defaults(http_limits *l)
         .body_ms = 60000,
         .idle_ms = 75000,
         .write_ms = 30000,
+        .write_scarce_ms = 5000,
         .min_body_rate = 1024,
         .min_body_rate_after_ms = 5000,
         .max_backlog = 262144,
@@ -137,6 +138,21 @@ static void timer_arm(http_server *s, uint64_t at_ns, uint64_t now)
     if (event_add(&s->timer, &tv) != 0) s->timer_at = UINT64_MAX; /* no memory: the next call tries again */
 }
 
+/* How long a wait of this kind may take now. */
+static uint64_t wait_most(const http_server *s, http_wait kind)
+{
+    const uint64_t scarce = (uint64_t)s->limits.write_scarce_ms * 1000000u;
+    return kind == HTTP_WAIT_WRITE && scarce < s->wait_ns[kind] && held_is_full(&s->replies) ? scarce
+                                                                                             : s->wait_ns[kind];
+}
+
+/* When to look at the first of those who wait: readers now and then, as replies may become scarce meanwhile. */
+static uint64_t wait_look(const http_server *s, http_wait kind, uint64_t due, uint64_t now)
+{
+    const uint64_t soon = now + (uint64_t)s->limits.write_scarce_ms * 1000000u / 4;
+    return kind == HTTP_WAIT_WRITE && soon < due ? soon : due;
+}
+
 void http__wait(http_conn *c, http_wait kind, bool anew)
 {
     http_server *s = c->server;
@@ -147,7 +163,7 @@ void http__wait(http_conn *c, http_wait kind, bool anew)
     c->wait_since = spark_clock_ns();
     c->taken = 0;
     http_link_append(&s->waits[kind], &c->wait);
-    timer_arm(s, c->wait_since + s->wait_ns[kind], c->wait_since);
+    timer_arm(s, wait_look(s, kind, c->wait_since + wait_most(s, kind), c->wait_since), c->wait_since);
 }
 
 static void timer_fired(evutil_socket_t fd, short what, void *arg)
@@ -162,9 +178,10 @@ static void timer_fired(evutil_socket_t fd, short what, void *arg)
         http_link *list = &s->waits[k];
         while (list->next != list) {
             http_conn *c = HTTP_CONN_OF(list->next, wait);
-            const uint64_t due = c->wait_since + s->wait_ns[k];
+            const uint64_t due = c->wait_since + wait_most(s, (http_wait)k);
             if (due > now) {
-                if (due < next) next = due;
+                const uint64_t look = wait_look(s, (http_wait)k, due, now);
+                if (look < next) next = look;
                 break;
             }
             http_link_remove(&c->wait);

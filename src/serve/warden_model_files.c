@@ -61,6 +61,13 @@ static bool file_unchanged(const opened_file *f)
     return mark_same(&mark, &f->mark);
 }
 
+/* Why a file that is not unchanged is not started from. */
+static const char *file_why(const opened_file *f)
+{
+    struct stat now;
+    return fstat(f->fd, &now) != 0 ? strerror(errno) : "it was written to after it was accepted";
+}
+
 /* Where the k-th was opened. */
 static const char *file_path(const warden_opened *o, const spark_config_model *m, uint32_t k, char buf[OPENED_PATH])
 {
@@ -188,9 +195,11 @@ static spark_status model_start_kept(const warden *w, const warden_model *m, spa
         return SPARK_SUCCESS;
     }
     model_log(w, SPARK_LOG_ERROR, "model_file_changed", m->config, file_path(m->kept, m->config, k, buf),
-              "it was written to after it was accepted");
+              file_why(&m->kept->file[k]));
     return spark_fail(err, SPARK_E_STATE, SPARK_ERR_NOWHERE,
-                      "its file was changed in place after it was accepted; a reload (SIGHUP) takes what it holds now");
+                      "its file was changed in place after it was accepted, or its file system gave it up; a reload "
+                      "(SIGHUP) takes what "
+                      "it holds now");
 }
 
 /* It was put out and is asked for again, or none was ever taken. */

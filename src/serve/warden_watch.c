@@ -44,7 +44,8 @@ static void watch_engine(warden *w, warden_instance *i)
 
 static void watch_front(warden *w)
 {
-    const uint32_t patience = watch_ticks(w->config->watchdog);
+    const uint32_t patience = watch_ticks(w->front_up ? w->config->watchdog
+                                                      : WARDEN_SILENCE_MS); /* it warms before it listens */
     if (!w->front_alive) return;
     if (w->front_quiet++ == 0) (void)!spark_ok(warden_tell(w, &(control_message){.kind = CONTROL_PING}));
     if (!patience || w->front_quiet != patience + 1) return;

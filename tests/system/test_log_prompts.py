@@ -59,8 +59,8 @@ class LogPrompts(Folder):
         chat = {'model': 'chat', 'messages': messages, 'temperature': 0}
         for stream in False, True:
             yield '/v1/completions', {**BASE, 'prompt': HOSTILE, 'stream': stream}, stream, 'text'
-            yield '/completion', {'prompt': HOSTILE, 'n_predict': 12, 'stream': stream}, stream, 'text'
-            yield '/api/generate', {'model': 'demo', 'prompt': HOSTILE, 'raw': True, 'stream': stream, 'options': {'num_predict': 12}}, stream, 'text'
+            yield '/completion', {'prompt': HOSTILE, 'n_predict': 12, 'seed': 1, 'stream': stream}, stream, 'text'
+            yield '/api/generate', {'model': 'demo', 'prompt': HOSTILE, 'raw': True, 'stream': stream, 'options': {'num_predict': 12, 'seed': 1}}, stream, 'text'
             yield '/v1/chat/completions', {**chat, 'max_tokens': 12, 'stream': stream}, stream, 'messages'
             yield '/api/chat', {'model': 'chat', 'messages': messages, 'stream': stream, 'options': {'num_predict': 12}}, stream, 'messages'
             yield '/api/generate', {'model': 'chat', 'prompt': HOSTILE, 'stream': stream, 'options': {'num_predict': 12}}, stream, 'messages'
