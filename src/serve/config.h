@@ -106,7 +106,7 @@ typedef enum spark_setting_kind {
       "between two requests of a connection")                                                                          \
     X(write_timeout, SECONDS, "--write-timeout", "TIME", "60s", 100, 3600000, NULL, "for a reader that takes nothing") \
     X(min_body_rate, SIZE, "--min-body-rate", "SIZE", "1K", 0, 1u << 30, NULL,                                         \
-      "bytes a second of a body, after 5 s, and of an answer that waits for its reader; 0: no bound")
+      "bytes a second of a body (after 5 s) and of a reader of what waits; 0: no bound")
 
 #define SPARK_ALL_SETTINGS(X) SPARK_MODEL_SETTINGS(X) SPARK_SERVER_SETTINGS(X)
 
