@@ -204,7 +204,11 @@ class Hostile(Folder):
             self.assertEqual(s.metric('spark_requests_running', model='c'), 0) # whose answer was refused is computed no further
             for _ in range(3):
                 self.assertTrue(s.complete(model='c')) # those who hold little are served
-            self.assertEqual(s.post('/v1/chat/completions', body)[1]['error']['code'], 'overloaded')
+            end = time.monotonic() + 20 # the others until those who take nothing were let go, 5 s after they stopped
+            while (answer := s.post('/v1/chat/completions', body))[0] != 200:
+                self.assertEqual(answer[1]['error']['code'], 'overloaded')
+                self.assertLess(time.monotonic(), end)
+                time.sleep(0.2)
             for k in held:
                 reset(k)
             s.wait_metric(0, 'spark_replies_bytes')
