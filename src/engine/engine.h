@@ -41,7 +41,7 @@ typedef struct spark_engine_options {
     uint32_t n_pages;
     uint32_t waiting_tokens; /* prompt tokens that all waiting requests may hold together */
     uint32_t n_batch;        /* rows of one pass at most; at least n_running */
-    /* A step with decoding requests in it takes no more prompt than fits this time, but 4 rows, so that a prompt never stands
+    /* A step with decoding requests in it takes no more prompt than fits this time, but 2 rows, so that a prompt never stands
      * still; 0 = n_batch rows. Without decoding requests it takes n_batch rows. */
     uint32_t
         itl_target_us; /* SPARK_ITL_AUTO: prompts of more than 256 tokens slow decoding requests down to about half as much again

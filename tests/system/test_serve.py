@@ -1,5 +1,5 @@
 """spark serve as a whole: cells, life, keys, budgets, and the same bytes for everybody."""
-import contextlib, http.client, json, os, pathlib, random, shutil, signal, socket, struct, subprocess, threading, time, unittest
+import contextlib, ctypes, http.client, json, os, pathlib, random, shutil, signal, socket, struct, subprocess, threading, time, unittest
 
 from serving import Server, UnixConnection, chat_model, in_parallel, new_key
 from support import DATA, Folder, SPARK, needs_data, spark, wait_until
@@ -41,6 +41,17 @@ class Life(Folder):
                 tasks = [int(t) for t in os.listdir(f"/proc/{s.cells()['engine demo'][0]}/task")]
                 own = sorted(sorted(os.sched_getaffinity(t)) for t in tasks)
                 self.assertEqual(own, [[c] for c in sorted(cpus)] if n == len(cpus) else [sorted(cpus)] * n)
+
+    def test_the_front_runs_soon_after_it_wakes(self):
+        def slice_of(pid): # ns; 0 where Linux tells none (before 6.12)
+            attr = ctypes.create_string_buffer(56)
+            number = {'x86_64': 315, 'aarch64': 275}[os.uname().machine] # sched_getattr
+            self.assertEqual(ctypes.CDLL(None).syscall(number, pid, attr, 56, 0), 0)
+            return struct.unpack_from('=Q', attr, 24)[0]
+        with Server() as s:
+            usual, cells = slice_of(os.getpid()), s.cells()
+            self.assertEqual(slice_of(cells['front'][0]), 100000 if usual else 0)
+            self.assertEqual(slice_of(cells['engine demo'][0]), usual)
 
     def test_an_engine_that_is_killed_costs_its_stream_and_nothing_else(self):
         with Server('--model', 'a=', '--model', 'b=') as s:
