@@ -15,8 +15,10 @@
 /* Before a loop whose count is a constant of at most n once inlined: it becomes straight code (kernels keep arrays in registers). */
 #define SPARK_UNROLL(n)  SPARK_PRAGMA_(GCC unroll n)
 #define SPARK_PRAGMA_(x) _Pragma(#x)
-/* Asks for the cache line at p, which may be any address: to read it soon, or to write it later (second-level cache). */
+/* Asks for the cache line at p, which may be any address: to read it soon, to read it later or to write it later (both into the
+ * second-level cache). */
 #define SPARK_PREFETCH(p)       __builtin_prefetch(p)
+#define SPARK_PREFETCH_LATER(p) __builtin_prefetch(p, 0, 2)
 #define SPARK_PREFETCH_WRITE(p) __builtin_prefetch(p, 1, 2)
 /* Bits below the lowest one that is set; x is not 0. */
 #define SPARK_LOW_ZEROS(x) ((unsigned)__builtin_ctzll(x))

@@ -63,12 +63,6 @@ SPARK_INLINE const uint8_t *l_block(spark_type type, const uint8_t *panel, size_
     return panel + (b * l_lines(type) + (half ? b / 2 + 1 : 0)) * PANEL_LINE;
 }
 
-/* Asks for n lines in advance of those that are taken apart. */
-SPARK_INLINE void l_ahead(const uint8_t *lines, unsigned n)
-{
-    for (unsigned i = 0; i < n; i++) SPARK_PREFETCH(lines + PANEL_AHEAD + (size_t)i * PANEL_LINE);
-}
-
 /* d of block b of a format with an odd half. */
 SPARK_INLINE vf l_half_d(l_src s, size_t b, int n_words)
 {

@@ -36,14 +36,13 @@ SPARK_INLINE k_traits k_traits_of(spark_type type)
 
 #include "kern/x86/avx512.h"
 
-#define X_COLS        256u                  /* columns taken apart at a time */
-#define X_GROUP       16u                   /* tokens of one tile */
-#define X_TOKENS      192u                  /* of a chunk: taking apart is shared by so many */
-#define X_CACHE       ((size_t)1536 * 1024) /* bytes of the activations of a chunk */
-#define X_LEAST       9u                    /* tokens; AVX-512 serves fewer as fast */
-#define X_LEAST_CHEAP 5u /* the same of blocks of 256 that are taken apart with one multiplication a part */
-#define X_BLOCKS      (X_COLS / 32)
-#define X_TILE        1024u /* bytes of the results of one tile: [16 tokens][16 rows] int32 */
+#define X_COLS   256u                  /* columns taken apart at a time */
+#define X_GROUP  16u                   /* tokens of one tile */
+#define X_TOKENS 192u                  /* of a chunk: taking apart is shared by so many */
+#define X_CACHE  ((size_t)1536 * 1024) /* bytes of the activations of a chunk */
+#define X_FAR    1024u                 /* bytes; further ahead measured no better */
+#define X_BLOCKS (X_COLS / 32)
+#define X_TILE   1024u /* bytes of the results of one tile: [16 tokens][16 rows] int32 */
 
 #define X_ACC_BYTES  ((size_t)X_TOKENS * 2 * PANEL_LINE)
 #define X_DOTS_BYTES ((size_t)X_BLOCKS * 2 * X_TILE)
@@ -91,6 +90,7 @@ typedef struct x_group {
     float *acc;        /* [token][2][16] */
     uint8_t *dots;     /* results of tiles */
     panel_ahead ahead; /* asked with every four tokens */
+    bool is_lone;      /* no other group shares the unit: memory is the limit, and lines are asked for one by one */
 } x_group;
 
 typedef void x_group_fn(x_group *g);
@@ -117,14 +117,29 @@ typedef void x_group_fn(x_group *g);
         X_STORE(d, (to) + X_TILE);                                                                                     \
     } while (0)
 
-/* Results of block b, panel v at dots + (b * 2 + v) * X_TILE. A block's results are stored while the next one multiplies. */
-SPARK_INLINE void x_dots_32(const x_group *g, int has_min)
+/* The next line of both panels, and of each one further on into the second level. Straight code: a loop or a branch
+ * here costs the chains their registers. */
+SPARK_INLINE const uint8_t *x_ask(const uint8_t *at, size_t step)
 {
+    SPARK_PREFETCH(at);
+    SPARK_PREFETCH(at + step);
+    SPARK_PREFETCH_LATER(at + X_FAR);
+    SPARK_PREFETCH_LATER(at + step + X_FAR);
+    return at + PANEL_LINE;
+}
+
+/* Results of block b, panel v at dots + (b * 2 + v) * X_TILE. A block's results are stored while the next one multiplies. */
+SPARK_INLINE void x_dots_32(x_group *g, int has_min, int is_lone)
+{
+    const size_t next_step = g->ahead.step;
+    const uint8_t *next = g->ahead.at;
     const size_t step = (X_HEAD_32(has_min) + 8) * (size_t)PANEL_LINE;
     const uint8_t *w = g->unit + X_HEAD_32(has_min) * PANEL_LINE, *q = g->x + offsetof(spark__act32, q);
     uint8_t *to = g->dots;
+    if (is_lone) next = x_ask(next, next_step);
     X_BLOCK_32(0, 1, 4, w, q, g->stride);
     for (unsigned b = 1; b < g->n_blocks; b++) {
+        if (is_lone) next = x_ask(next, next_step);
         w += step;
         q += sizeof(spark__act32);
         if (b % 2) {
@@ -140,10 +155,13 @@ SPARK_INLINE void x_dots_32(const x_group *g, int has_min)
         X_STORE_32(0, 1, to);
     else
         X_STORE_32(2, 3, to);
+    g->ahead.at = next;
 }
 
-SPARK_INLINE void x_chains_32(const x_group *g, unsigned n_blocks, int has_min, unsigned i, unsigned n_tokens)
+SPARK_INLINE void x_chains_32(x_group *g, unsigned n_blocks, int has_min, int is_lone, unsigned i, unsigned n_tokens)
 {
+    const size_t next_step = g->ahead.step;
+    const uint8_t *next = g->ahead.at;
     const size_t step = (X_HEAD_32(has_min) + 8) * (size_t)PANEL_LINE;
     const uint8_t *head = g->unit, *dots = g->dots, *x = g->x + i * g->stride;
     float *to = g->acc + i * 32;
@@ -153,6 +171,7 @@ SPARK_INLINE void x_chains_32(const x_group *g, unsigned n_blocks, int has_min, 
         for (unsigned v = 0; v < 2; v++) acc[t][v] = _mm512_load_ps(to + t * 32 + v * 16);
     SPARK_UNROLL(8)
     for (unsigned b = 0; b < n_blocks; b++) {
+        if (is_lone) next = x_ask(next, next_step);
         const vf d0 = t_vec(head + b * step), d1 = t_vec(head + X_UNIT_BYTES + b * step);
         const vf m0 = has_min ? t_vec(head + b * step + PANEL_LINE) : _mm512_setzero_ps(),
                  m1 = has_min ? t_vec(head + X_UNIT_BYTES + b * step + PANEL_LINE) : _mm512_setzero_ps();
@@ -167,21 +186,29 @@ SPARK_INLINE void x_chains_32(const x_group *g, unsigned n_blocks, int has_min, 
     SPARK_UNROLL(4)
     for (unsigned t = 0; t < n_tokens; t++)
         for (unsigned v = 0; v < 2; v++) _mm512_store_ps(to + t * 32 + v * 16, acc[t][v]);
+    g->ahead.at = next;
 }
 
-SPARK_INLINE void x_group_32(x_group *g, int has_min)
+SPARK_INLINE void x_chains_of(x_group *g, int has_min, int is_lone, unsigned i, unsigned n_tokens)
 {
-    x_dots_32(g, has_min);
+    if (!is_lone) panel_ask(&g->ahead, 2);
+    if (g->n_blocks == X_BLOCKS)
+        x_chains_32(g, X_BLOCKS, has_min, is_lone, i, n_tokens);
+    else
+        x_chains_32(g, g->n_blocks, has_min, is_lone, i, n_tokens);
+}
+
+SPARK_INLINE void x_group_32(x_group *g, int has_min, int is_lone)
+{
+    x_dots_32(g, has_min, is_lone);
     unsigned i = 0;
-    for (; i + 4 <= g->n; i += 4) {
-        panel_ask(&g->ahead, 2);
-        if (g->n_blocks == X_BLOCKS)
-            x_chains_32(g, X_BLOCKS, has_min, i, 4);
-        else
-            x_chains_32(g, g->n_blocks, has_min, i, 4);
+    for (; i + 4 <= g->n; i += 4) x_chains_of(g, has_min, is_lone, i, 4);
+    switch (g->n - i) {
+    case 3: x_chains_of(g, has_min, is_lone, i, 3); break;
+    case 2: x_chains_of(g, has_min, is_lone, i, 2); break;
+    case 1: x_chains_of(g, has_min, is_lone, i, 1); break;
+    default: break;
     }
-    if (i < g->n) panel_ask(&g->ahead, 2);
-    for (; i < g->n; i++) x_chains_32(g, g->n_blocks, has_min, i, 1);
 }
 
 /* ---- Blocks of 256: head, then levels[64] of each part ----------------------------------------------------------- */
@@ -433,6 +460,7 @@ static void x_run_pair(const spark_matmul_args *a, const x_format *f, x_pair *p)
                            .stride = a->act_stride,
                            .acc = acc,
                            .dots = dots,
+                           .is_lone = p->n_groups == 1,
                            .ahead = panel_after(a->w, first, 2, (b + step) * f->block, X_COLS, quads)};
         x_run_groups(a, f, p, g, b == 0, b + step >= n_blocks);
     }
@@ -459,8 +487,16 @@ static void x_run(const spark_matmul_args *a, const x_format *f)
 
 /* ---- One set of functions a format ------------------------------------------------------------------------------ */
 
-static void x_group_plain(x_group *g) { x_group_32(g, 0); }
-static void x_group_minimum(x_group *g) { x_group_32(g, 1); }
+#define X_GROUP_32_FN(name, has_min)                                                                                   \
+    static void x_group_##name(x_group *g)                                                                             \
+    {                                                                                                                  \
+        if (g->is_lone)                                                                                                \
+            x_group_32(g, has_min, 1);                                                                                 \
+        else                                                                                                           \
+            x_group_32(g, has_min, 0);                                                                                 \
+    }
+X_GROUP_32_FN(plain, 0)
+X_GROUP_32_FN(minimum, 1)
 
 #define X_GROUP_FN(name)                                                                                               \
     static void x_group_##name(x_group *g) { x_group_256(g, SPARK_TYPE_##name); }
@@ -485,23 +521,25 @@ X_GROUP_FN(IQ4_XS)
             x_run(a, &f);                                                                                              \
     }
 
-X_PRODUCT(Q4_0, 32, plain, X_LEAST)
-X_PRODUCT(Q5_0, 32, plain, X_LEAST)
-X_PRODUCT(Q8_0, 32, plain, X_LEAST)
-X_PRODUCT(IQ4_NL, 32, plain, X_LEAST)
-X_PRODUCT(Q4_1, 32, minimum, X_LEAST)
-X_PRODUCT(Q5_1, 32, minimum, X_LEAST)
-X_PRODUCT(Q2_K, 256, Q2_K, X_LEAST_CHEAP)
-X_PRODUCT(Q3_K, 256, Q3_K, X_LEAST)
-X_PRODUCT(Q4_K, 256, Q4_K, X_LEAST_CHEAP)
-X_PRODUCT(Q5_K, 256, Q4_K, X_LEAST_CHEAP)
-X_PRODUCT(Q6_K, 256, Q6_K, X_LEAST)
-X_PRODUCT(IQ4_XS, 256, IQ4_XS, X_LEAST)
+/* The last number: tokens from which on it is faster than AVX-512, whose weights are not multiplied by their scales first. Measured
+ * on an Intel Xeon, two threads, weights from memory. */
+X_PRODUCT(Q4_0, 32, plain, 9)
+X_PRODUCT(Q5_0, 32, plain, 9)
+X_PRODUCT(Q8_0, 32, plain, 20)
+X_PRODUCT(IQ4_NL, 32, plain, 9)
+X_PRODUCT(Q4_1, 32, minimum, 9)
+X_PRODUCT(Q5_1, 32, minimum, 9)
+X_PRODUCT(Q2_K, 256, Q2_K, 5)
+X_PRODUCT(Q3_K, 256, Q3_K, 13)
+X_PRODUCT(Q4_K, 256, Q4_K, 9)
+X_PRODUCT(Q5_K, 256, Q4_K, 11)
+X_PRODUCT(Q6_K, 256, Q6_K, 19)
+X_PRODUCT(IQ4_XS, 256, IQ4_XS, 15)
 
 static void spark_k_matmul_any_amx(const spark_matmul_args *a)
 {
     static const x_format any_32 = {x_unpack_any, x_group_plain, 32}, any_256 = {x_unpack_any, x_group_Q6_K, 256};
-    if (a->n_tokens < X_LEAST)
+    if (a->n_tokens < 9)
         spark__matmul_avx512(a->w->type)(a);
     else
         x_run(a, spark_type_lookup(a->w->type)->block_elems == 32 ? &any_32 : &any_256);

@@ -277,7 +277,7 @@ SPARK_INLINE void h_unpack_32(spark_type type, const uint8_t *panel, size_t b, s
             const l_src l = {l_block(type, panel, b), half};
             uint8_t *to = unit + half * H_LINE;
             vi w[8];
-            if (half == 0) l_ahead(l.lines, l_lines(type) + 1);
+            if (half == 0) panel_ask_decode(l.lines, l_lines(type) + 1);
             l_putf(to, l_d_32(type, l, b));
             if (panel_has_min(type)) l_putf(to + PANEL_LINE, l_halves(l, 32));
             l_levels_32(type, l, w);
@@ -299,7 +299,7 @@ SPARK_INLINE void h_unpack_256(spark_type type, const uint8_t *panel, size_t b, 
             SPARK_UNROLL(8)
             for (unsigned j = 0; j < 8; j++) {
                 vi w[8];
-                if (half == 0) l_ahead(l.lines + (size_t)j * ahead * PANEL_LINE, ahead);
+                if (half == 0) panel_ask_decode(l.lines + (size_t)j * ahead * PANEL_LINE, ahead);
                 l_levels_256(type, l, j, w);
                 h_put_levels(w, k.wide, to + (size_t)j * eight * PANEL_LINE);
             }

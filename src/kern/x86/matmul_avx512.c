@@ -232,6 +232,8 @@ static void t_unpack_any(spark_type type, const uint8_t *panel, size_t b, size_t
 
 /* ---- Few tokens: straight from the panel ------------------------------------------------------------------------ */
 
+/* One panel times n tokens, to out[n]. Chains and all of this are kept in variables: whatever is stored might change what
+ * pointers lead to, and would be read again with every block. */
 typedef struct t_direct {
     const uint8_t *panel;
     size_t n_blocks;
@@ -239,37 +241,47 @@ typedef struct t_direct {
     size_t stride;
 } t_direct;
 
-SPARK_INLINE void t_direct_32(spark_type type, const t_direct *t, unsigned n, vf *acc)
+SPARK_INLINE void t_direct_32(spark_type type, const t_direct *t, unsigned n, vf *out)
 {
     const int has_min = panel_has_min(type);
-    const uint8_t *x = t->x;
-    for (size_t b = 0; b < t->n_blocks; b++, x += sizeof(spark__act32)) {
-        const l_src l = {l_block(type, t->panel, b), 0};
-        vi w[8];
-        l_ahead(l.lines, l_lines(type) + 1);
+    const uint8_t *x = t->x, *const panel = t->panel;
+    const size_t n_blocks = t->n_blocks, stride = t->stride;
+    vf acc[T_DIRECT];
+    SPARK_UNROLL(8)
+    for (unsigned i = 0; i < n; i++) acc[i] = _mm512_setzero_ps();
+    for (size_t b = 0; b < n_blocks; b++, x += sizeof(spark__act32)) {
+        const l_src l = {l_block(type, panel, b), 0};
+        vi w[8], isum[T_DIRECT];
+        panel_ask_decode(l.lines, l_lines(type) + 1);
         l_levels_32(type, l, w);
+        const vf d = l_d_32(type, l, b), m = has_min ? l_halves(l, 32) : _mm512_setzero_ps();
         SPARK_UNROLL(8)
-        for (unsigned i = 0; i < n; i++) {
-            const uint8_t *xi = x + i * t->stride;
-            vi isum = has_min ? _mm512_setzero_si512() : t_word(xi + l_start_32(type));
-            SPARK_UNROLL(8)
-            for (unsigned g = 0; g < 8; g++)
-                isum = _mm512_dpbusd_epi32(isum, w[g], t_word(xi + offsetof(spark__act32, q) + 4 * g));
-            acc[i] = t_chain_32(has_min, isum, l_d_32(type, l, b), has_min ? l_halves(l, 32) : _mm512_setzero_ps(), xi,
-                                acc[i]);
-        }
+        for (unsigned i = 0; i < n; i++)
+            isum[i] = has_min ? _mm512_setzero_si512() : t_word(x + i * stride + l_start_32(type));
+        SPARK_UNROLL(8)
+        for (unsigned g = 0; g < 8; g++) SPARK_UNROLL(8)
+        for (unsigned i = 0; i < n; i++)
+            isum[i] = _mm512_dpbusd_epi32(isum[i], w[g], t_word(x + i * stride + offsetof(spark__act32, q) + 4 * g));
+        SPARK_UNROLL(8)
+        for (unsigned i = 0; i < n; i++) acc[i] = t_chain_32(has_min, isum[i], d, m, x + i * stride, acc[i]);
     }
+    SPARK_UNROLL(8)
+    for (unsigned i = 0; i < n; i++) out[i] = acc[i];
 }
 
-SPARK_INLINE void t_direct_256(spark_type type, const t_direct *t, unsigned n, vf *acc)
+SPARK_INLINE void t_direct_256(spark_type type, const t_direct *t, unsigned n, vf *out)
 {
     const k_traits k = k_traits_of(type);
     const unsigned dots = 8 / k.dot, dots_a_scale = 64 / k.dot / k.n_scale;
-    const uint8_t *x = t->x;
+    const uint8_t *x = t->x, *const panel = t->panel;
+    const size_t n_blocks = t->n_blocks, stride = t->stride;
     uint8_t head[26 * PANEL_LINE] SPARK_ALIGNED(64);
     const unsigned ahead = (l_lines(type) + 7) / 8; /* lines for each eighth of a block */
-    for (size_t b = 0; b < t->n_blocks; b++, x += sizeof(spark__act256)) {
-        const l_src l = {l_block(type, t->panel, b), 0};
+    vf acc[T_DIRECT];
+    SPARK_UNROLL(8)
+    for (unsigned i = 0; i < n; i++) acc[i] = _mm512_setzero_ps();
+    for (size_t b = 0; b < n_blocks; b++, x += sizeof(spark__act256)) {
+        const l_src l = {l_block(type, panel, b), 0};
         const uint8_t *scales = head + (1u + (k.n_min != 0)) * PANEL_LINE;
         vi isum[T_DIRECT];
         l_head_256(type, l, b, head, PANEL_LINE);
@@ -278,12 +290,12 @@ SPARK_INLINE void t_direct_256(spark_type type, const t_direct *t, unsigned n, v
         SPARK_UNROLL(8)
         for (unsigned j = 0; j < 8; j++) {
             vi w[8];
-            l_ahead(l.lines + (size_t)j * ahead * PANEL_LINE, ahead);
+            panel_ask_decode(l.lines + (size_t)j * ahead * PANEL_LINE, ahead);
             l_levels_256(type, l, j, w);
             SPARK_UNROLL(8)
             for (unsigned c = 0; c < dots; c++) SPARK_UNROLL(8)
             for (unsigned i = 0; i < n; i++) {
-                const uint8_t *xi = x + i * t->stride;
+                const uint8_t *xi = x + i * stride;
                 vi dot = t_start(k, xi, j * dots + c);
                 SPARK_UNROLL(8)
                 for (unsigned g = 0; g < k.dot; g++)
@@ -293,13 +305,15 @@ SPARK_INLINE void t_direct_256(spark_type type, const t_direct *t, unsigned n, v
             }
         }
         SPARK_UNROLL(8)
-        for (unsigned i = 0; i < n; i++) acc[i] = t_chain_256(k, isum[i], head, PANEL_LINE, x + i * t->stride, acc[i]);
+        for (unsigned i = 0; i < n; i++) acc[i] = t_chain_256(k, isum[i], head, PANEL_LINE, x + i * stride, acc[i]);
     }
+    SPARK_UNROLL(8)
+    for (unsigned i = 0; i < n; i++) out[i] = acc[i];
 }
 
 /* ---- Whole products -------------------------------------------------------------------------------------------- */
 
-typedef void t_direct_fn(const t_direct *t, vf *acc);
+typedef void t_direct_fn(const t_direct *t, vf *out);
 
 typedef struct t_format {
     t_unpack_fn *unpack;
@@ -312,10 +326,9 @@ SPARK_INLINE void t_run_direct(const spark_matmul_args *a, unsigned block, t_dir
 {
     for (uint32_t p = a->panel_begin; p < a->panel_end; p++) {
         const t_direct t = {a->w->data + p * a->w->panel_bytes, a->w->n_cols / block, a->acts, a->act_stride};
-        vf acc[T_DIRECT];
-        for (unsigned i = 0; i < T_DIRECT; i++) acc[i] = _mm512_setzero_ps();
-        fn(&t, acc);
-        for (uint32_t i = 0; i < a->n_tokens; i++) t_store(a, p, i, acc[i]);
+        vf out[T_DIRECT];
+        fn(&t, out);
+        for (uint32_t i = 0; i < a->n_tokens; i++) t_store(a, p, i, out[i]);
     }
 }
 
@@ -378,7 +391,7 @@ static void t_run(const spark_matmul_args *a, const t_format *f)
                                                         t_tile_##name##_4, t_tile_##name##_5, t_tile_##name##_6};
 
 #define T_DIRECT_FN(name, size, n)                                                                                     \
-    static void t_direct_##name##_##n(const t_direct *t, vf *acc) { t_direct_##size(SPARK_TYPE_##name, t, n, acc); }
+    static void t_direct_##name##_##n(const t_direct *t, vf *out) { t_direct_##size(SPARK_TYPE_##name, t, n, out); }
 
 /* Blocks of 256 are long code: gcc takes minutes for more than four tokens of them. */
 #define T_DIRECTS_256(name)                                                                                            \

@@ -164,7 +164,7 @@ SPARK_INLINE void f_direct(const spark_matmul_args *a, spark_type type, const ui
         for (; k < end; k++) {
             const vf w = f_weights(type, panel, k, at);
             if (type == SPARK_TYPE_F32 || k % 2 == 0)
-                __builtin_prefetch(panel + (size_t)k * PANEL_ROWS * (type == SPARK_TYPE_F32 ? 4 : 2) + PANEL_AHEAD);
+                panel_ask_decode(panel + (size_t)k * PANEL_ROWS * (type == SPARK_TYPE_F32 ? 4 : 2), 1);
             SPARK_UNROLL(8)
             for (unsigned i = 0; i < n; i++) s[i] = v_fma(w, f_broadcast(a->acts + i * a->act_stride, k), s[i]);
         }
