@@ -394,7 +394,7 @@ static engine_request *pass_next_prompt(const spark_engine *e)
 /* Rows of a prompt at this depth that the pass has time for. */
 static uint32_t pass_fit(const spark_engine *e, const engine_mix *m, uint32_t depth)
 {
-    return spark__cost_rows(&e->cost, m, depth, spark__cost_target(&e->cost, m, e->options.itl_target_us));
+    return spark__cost_rows(&e->cost, m, depth, e->options.itl_target_us);
 }
 
 /* The rest of the pass: prompts in fair order, as many rows as the time allows. */

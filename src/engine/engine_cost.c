@@ -57,22 +57,25 @@ double spark__cost_of(const engine_cost *c, const engine_mix *m)
     return sum;
 }
 
-uint32_t spark__cost_rows(const engine_cost *c, const engine_mix *m, uint32_t depth, double target_ns)
-{
-    const double aim = COST_AIM - c->below_aim, room = aim * target_ns - spark__cost_of(c, m);
-    const double row = c->ns[COST_PROMPT] + c->ns[COST_PROMPT_DEPTH] * depth / 1024;
-    if (!c->prompt_seen || room <= 0 || row <= 0)
-        return m->n_prompt == 0 ? COST_TILE : 0; /* a prompt never stands still */
-    const double n = room / row;
-    if (n < (double)COST_TILE) return m->n_prompt == 0 ? COST_TILE : 0;
-    return n > SPARK_MAX_BATCH ? SPARK_MAX_BATCH : (uint32_t)n / COST_TILE * COST_TILE;
-}
-
 double spark__cost_target(const engine_cost *c, const engine_mix *m, uint32_t target_us)
 {
     if (target_us != SPARK_ITL_AUTO) return target_us * 1e3;
     const engine_mix alone = {.n_decode = m->n_decode, .decode_depth = m->decode_depth};
     return COST_AUTO * spark__cost_of(c, &alone);
+}
+
+/* Down to whole tiles for the operator's target, which is a bound; to the nearest for that of the engine's own, which is a mean:
+ * there, half a tile too many still is within COST_AUTO. */
+uint32_t spark__cost_rows(const engine_cost *c, const engine_mix *m, uint32_t depth, uint32_t target_us)
+{
+    const double aim = (COST_AIM - c->below_aim) * spark__cost_target(c, m, target_us),
+                 room = aim - spark__cost_of(c, m);
+    const double row = c->ns[COST_PROMPT] + c->ns[COST_PROMPT_DEPTH] * depth / 1024;
+    const uint32_t least = m->n_prompt == 0 ? COST_TILE : 0; /* a prompt never stands still */
+    if (!c->prompt_seen || room <= 0 || row <= 0) return least;
+    const double n = room / row + (target_us == SPARK_ITL_AUTO ? 0.5 * (double)COST_TILE : 0);
+    if (n < (double)COST_TILE) return least;
+    return n > SPARK_MAX_BATCH ? SPARK_MAX_BATCH : (uint32_t)n / COST_TILE * COST_TILE;
 }
 
 void spark__cost_judge(engine_cost *c, double target_ns, uint64_t ns)
@@ -178,6 +181,8 @@ void spark__cost_learn(engine_cost *c, const engine_mix *m, uint64_t ns)
         c->ns[i] += COST_STEP * error * part[i] / square;
         if (c->ns[i] < 0) c->ns[i] = 0;
     }
+    /* What short prompts tell of depth is mostly noise, and all that a row costs must not end up there. */
+    if (c->ns[COST_PROMPT_DEPTH] > c->ns[COST_PROMPT]) c->ns[COST_PROMPT_DEPTH] = c->ns[COST_PROMPT];
 }
 
 void spark__cost_learn_run(engine_cost *c, uint64_t ns)

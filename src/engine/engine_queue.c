@@ -318,8 +318,7 @@ static double queue_rows_ns(const spark_engine *e, double n_rows, uint32_t n_pro
     }
     uint32_t rows = e->options.n_batch - m.n_decode;
     if (m.n_decode && engine_is_timed(e, n_prompt)) {
-        const uint32_t fit = spark__cost_rows(&e->cost, &m, 0,
-                                              spark__cost_target(&e->cost, &m, e->options.itl_target_us));
+        const uint32_t fit = spark__cost_rows(&e->cost, &m, 0, e->options.itl_target_us);
         if (fit < rows) rows = fit;
     }
     if (rows == 0) rows = 1;
