@@ -51,7 +51,7 @@ static const struct generator_option {
     {"prompt", "P", "tokens of a prompt (default 90)", OPT_COUNT, &generator_options.prompt},
     {"new", "M", "tokens to generate (default 64)", OPT_COUNT, &generator_options.max_new},
     {"rate", "HZ", "open: arrivals a second", OPT_REAL, &generator_options.rate},
-    {"seconds", "S", "how long (kept: each of its two phases; closed: instead of --requests)", OPT_REAL,
+    {"seconds", "S", "how long (kept: others begin prompts; closed: instead of --requests)", OPT_REAL,
      &generator_options.seconds},
     {"timeout", "S", "a request without an end is an error after so long (default 300)", OPT_REAL,
      &generator_options.timeout},

@@ -30,6 +30,8 @@ typedef struct mode_run {
     /* kept time */
     int phase;
     uint64_t phase_end;
+    uint64_t
+        n_pieces; /* of the observers: when they were loaded, then how many they got until all was done, then when to stop */
     load_samples warm, control, loaded;
 } mode_run;
 
@@ -249,10 +251,11 @@ static json_t *open_run(const load_options *o, const load_target *t)
 }
 
 /* ---- kept: do streams stall while others send long prompts? -------------------------------------------------------------
- * Clients 0 .. clients-1 observe: they decode all the time, alone and then once more, from the beginning, beside the rest, which
- * send prompts of the sizes in turn, without pause. */
+ * Clients 0 .. clients-1 observe: they decode all the time, first beside the rest, which send prompts of the sizes in turn, without
+ * pause, until all that were begun in time are computed; then once more from the beginning and alone, as many tokens: what a token
+ * takes grows with those before it, so both runs are over the same ones. */
 
-enum { KEPT_WARM, KEPT_CONTROL, KEPT_AGAIN, KEPT_LOADED, KEPT_LAST, KEPT_OVER };
+enum { KEPT_WARM, KEPT_LOADED, KEPT_LAST, KEPT_AGAIN, KEPT_CONTROL, KEPT_OVER };
 
 static bool kept_next(void *ctx, load_client *c, load_job *job)
 {
@@ -302,26 +305,39 @@ static bool kept_others_done(const mode_run *m)
     return true;
 }
 
+/* Pieces that the observers have got so far. */
+static uint64_t kept_pieces(const mode_run *m)
+{
+    uint64_t n = m->group.n_pieces; /* of requests that have ended */
+    for (uint32_t i = 0; i < m->o->clients; i++)
+        if (m->loop.clients[i].state > LOAD_PAUSED) n += m->loop.clients[i].n_pieces;
+    return n;
+}
+
 static void kept_time(void *ctx)
 {
     mode_run *m = ctx;
     const uint64_t now = m->loop.now;
     m->loop.wake_ns = now + mode_second / 50;
-    if (m->phase == KEPT_WARM && (kept_all_heard(m, 1) || now >= m->phase_end)) {
-        kept_enter(m, KEPT_CONTROL, &m->control);
-    } else if (m->phase == KEPT_CONTROL && now >= m->phase_end) {
-        kept_enter(m, KEPT_AGAIN, &m->warm);
-        m->phase_end = now + 60 * mode_second;
-        for (uint32_t i = 0; i < m->o->clients; i++)
-            load_drop(&m->loop.clients[i]); /* so that contexts are as long in both phases */
-    } else if (m->phase == KEPT_AGAIN && (kept_all_heard(m, 1) || now >= m->phase_end)) {
+    const bool late = now >= m->phase_end; /* a server that no longer answers ends all of it */
+    if (m->phase == KEPT_WARM && (late || (kept_all_heard(m, 1) && now >= m->began + 2 * mode_second))) {
         kept_enter(m, KEPT_LOADED, &m->loaded);
+        m->n_pieces = kept_pieces(m);
         kept_start_others(m);
-    } else if (m->phase == KEPT_LOADED && now >= m->phase_end && kept_others_done(m)) {
+    } else if (m->phase == KEPT_LOADED && late && kept_others_done(m)) {
         kept_enter(m, KEPT_LAST, &m->loaded); /* a gap that is still open belongs to the others */
         m->began = now;
         m->phase_end = now + 60 * mode_second;
-    } else if (m->phase == KEPT_LAST && (kept_all_heard(m, m->began) || now >= m->phase_end)) {
+    } else if (m->phase == KEPT_LAST && (late || kept_all_heard(m, m->began))) {
+        kept_enter(m, KEPT_AGAIN, &m->warm);
+        m->phase_end = now + 60 * mode_second;
+        m->n_pieces = kept_pieces(m) - m->n_pieces;
+        for (uint32_t i = 0; i < m->o->clients; i++) load_drop(&m->loop.clients[i]);
+    } else if (m->phase == KEPT_AGAIN && (late || kept_all_heard(m, 1))) {
+        kept_enter(m, KEPT_CONTROL, &m->control);
+        m->phase_end = now + 600 * mode_second;
+        m->n_pieces += kept_pieces(m);
+    } else if (m->phase == KEPT_CONTROL && (late || kept_pieces(m) >= m->n_pieces)) {
         m->phase = KEPT_OVER;
         m->loop.wake_ns = 0;
         for (uint32_t i = 0; i < m->loop.n_clients; i++) load_drop(&m->loop.clients[i]);
@@ -334,6 +350,7 @@ static json_t *kept_run(const load_options *o, const load_target *t)
     mode_open(&m, o, t, o->clients + o->others, kept_next);
     m.loop.on_time = kept_time;
     m.loop.now = spark_clock_ns();
+    m.began = m.loop.now;
     kept_enter(&m, KEPT_WARM, &m.warm);
     m.phase_end = m.loop.now + 60 * mode_second;
     m.loop.wake_ns = m.loop.now + mode_second / 50;
