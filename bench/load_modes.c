@@ -29,9 +29,11 @@ typedef struct mode_run {
     uint32_t *idle, n_idle;
     /* kept time */
     int phase;
-    uint64_t phase_end;
-    uint64_t
-        n_pieces; /* of the observers: when they were loaded, then how many they got until all was done, then when to stop */
+    uint64_t phase_began, phase_end;
+    uint64_t n_before;         /* pieces of the observers when the phase began */
+    uint64_t n_warm, n_loaded; /* and what they got in those */
+    uint64_t loaded_ns;
+    bool compared; /* the control run is whole */
     load_samples warm, control, loaded;
 } mode_run;
 
@@ -251,9 +253,9 @@ static json_t *open_run(const load_options *o, const load_target *t)
 }
 
 /* ---- kept: do streams stall while others send long prompts? -------------------------------------------------------------
- * Clients 0 .. clients-1 observe: they decode all the time, first beside the rest, which send prompts of the sizes in turn, without
- * pause, until all that were begun in time are computed; then once more from the beginning and alone, as many tokens: what a token
- * takes grows with those before it, so both runs are over the same ones. */
+ * Clients 0 .. clients-1 observe: they decode all the time, for two seconds alone, then beside the rest, which send prompts of the
+ * sizes in turn, without pause, until all that were begun in time are computed; then once more from the beginning, and alone as many
+ * tokens: what a token takes grows with those before it, so both runs are over the same positions. */
 
 enum { KEPT_WARM, KEPT_LOADED, KEPT_LAST, KEPT_AGAIN, KEPT_CONTROL, KEPT_OVER };
 
@@ -282,13 +284,6 @@ static bool kept_all_heard(const mode_run *m, uint64_t since)
     return true;
 }
 
-static void kept_enter(mode_run *m, int phase, load_samples *gaps)
-{
-    m->phase = phase;
-    m->group.gaps = gaps;
-    m->phase_end = m->loop.now + (uint64_t)(m->o->seconds * 1e9);
-}
-
 static void kept_start_others(mode_run *m)
 {
     for (uint32_t i = m->o->clients; i < m->loop.n_clients; i++) {
@@ -314,56 +309,67 @@ static uint64_t kept_pieces(const mode_run *m)
     return n;
 }
 
+static void kept_enter(mode_run *m, int phase, load_samples *gaps, double seconds)
+{
+    m->phase = phase;
+    m->group.gaps = gaps;
+    m->phase_began = m->loop.now;
+    m->phase_end = m->loop.now + (uint64_t)(seconds * 1e9);
+    m->n_before = kept_pieces(m);
+}
+
+static void kept_drop(mode_run *m, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) load_drop(&m->loop.clients[i]);
+}
+
+/* What ends each phase; or its time does, where it has been told what it waits for would never come. */
 static void kept_time(void *ctx)
 {
     mode_run *m = ctx;
-    const uint64_t now = m->loop.now;
+    const uint64_t now = m->loop.now, n_got = kept_pieces(m) - m->n_before, lasted = now - m->phase_began;
+    const bool late = now >= m->phase_end;
     m->loop.wake_ns = now + mode_second / 50;
-    const bool late = now >= m->phase_end; /* a server that no longer answers ends all of it */
-    if (m->phase == KEPT_WARM && (late || (kept_all_heard(m, 1) && now >= m->began + 2 * mode_second))) {
-        kept_enter(m, KEPT_LOADED, &m->loaded);
-        m->n_pieces = kept_pieces(m);
+    if (m->phase == KEPT_WARM && (late || (kept_all_heard(m, 1) && lasted >= 2 * mode_second))) {
+        m->n_warm = n_got;
+        kept_enter(m, KEPT_LOADED, &m->loaded, m->o->seconds);
         kept_start_others(m);
     } else if (m->phase == KEPT_LOADED && late && kept_others_done(m)) {
-        kept_enter(m, KEPT_LAST, &m->loaded); /* a gap that is still open belongs to the others */
-        m->began = now;
-        m->phase_end = now + 60 * mode_second;
-    } else if (m->phase == KEPT_LAST && (late || kept_all_heard(m, m->began))) {
-        kept_enter(m, KEPT_AGAIN, &m->warm);
-        m->phase_end = now + 60 * mode_second;
-        m->n_pieces = kept_pieces(m) - m->n_pieces;
-        for (uint32_t i = 0; i < m->o->clients; i++) load_drop(&m->loop.clients[i]);
-    } else if (m->phase == KEPT_AGAIN && (late || kept_all_heard(m, 1))) {
-        kept_enter(m, KEPT_CONTROL, &m->control);
-        m->phase_end = now + 600 * mode_second;
-        m->n_pieces += kept_pieces(m);
-    } else if (m->phase == KEPT_CONTROL && (late || kept_pieces(m) >= m->n_pieces)) {
+        m->loaded_ns = lasted;
+        m->n_loaded = n_got;
+        kept_enter(m, KEPT_LAST, &m->loaded, 60); /* a gap that is still open belongs to the others */
+    } else if (m->phase == KEPT_LAST && (late || kept_all_heard(m, m->phase_began))) {
+        kept_drop(m, m->o->clients);
+        kept_enter(m, KEPT_AGAIN, &m->warm, 60);
+    } else if (m->phase == KEPT_AGAIN && (late || (kept_all_heard(m, 1) && n_got >= m->n_warm))) {
+        kept_enter(m, KEPT_CONTROL, &m->control, 60 + 2 * (double)m->loaded_ns / 1e9);
+    } else if (m->phase == KEPT_CONTROL && (late || n_got >= m->n_loaded)) {
+        m->compared = n_got > 0 && n_got >= m->n_loaded;
         m->phase = KEPT_OVER;
         m->loop.wake_ns = 0;
-        for (uint32_t i = 0; i < m->loop.n_clients; i++) load_drop(&m->loop.clients[i]);
+        kept_drop(m, m->loop.n_clients);
     }
 }
 
+/* Without a whole control run there is nothing to compare with: its figures are left out. */
 static json_t *kept_run(const load_options *o, const load_target *t)
 {
     mode_run m;
     mode_open(&m, o, t, o->clients + o->others, kept_next);
     m.loop.on_time = kept_time;
     m.loop.now = spark_clock_ns();
-    m.began = m.loop.now;
-    kept_enter(&m, KEPT_WARM, &m.warm);
-    m.phase_end = m.loop.now + 60 * mode_second;
+    kept_enter(&m, KEPT_WARM, &m.warm, 60);
     m.loop.wake_ns = m.loop.now + mode_second / 50;
     json_t *j = json_object(), *observers = mode_measure(&m);
-    const double control_p50 = load_percentile(&m.control, 50), control_max = load_percentile(&m.control, 100);
     json_object_set_new(j, "observers", observers);
     json_object_set_new(j, "others", json_group(&m.others));
-    json_object_set_new(j, "control_gap_ms", json_samples(&m.control));
     json_object_set_new(j, "loaded_gap_ms", json_samples(&m.loaded));
-    json_object_set_new(j, "p99_over_control_p50",
-                        json_real(control_p50 > 0 ? load_percentile(&m.loaded, 99) / control_p50 : 0));
-    json_object_set_new(j, "worst_over_control_worst",
-                        json_real(control_max > 0 ? load_percentile(&m.loaded, 100) / control_max : 0));
+    if (m.compared) {
+        const double p50 = load_percentile(&m.control, 50), worst = load_percentile(&m.control, 100);
+        json_object_set_new(j, "control_gap_ms", json_samples(&m.control));
+        json_object_set_new(j, "p99_over_control_p50", json_real(load_percentile(&m.loaded, 99) / p50));
+        json_object_set_new(j, "worst_over_control_worst", json_real(load_percentile(&m.loaded, 100) / worst));
+    }
     mode_close(&m);
     return j;
 }
@@ -495,7 +501,7 @@ bool load_calibrate(load_options *o, const load_target *t)
 const load_mode load_modes[] = {
     {"closed", "N clients, each sends its next request when the last has ended", closed_run, true},
     {"open", "Poisson arrivals at --rate; latencies count from when a request was due", open_run, true},
-    {"kept", "observers decode alone, then while others send long prompts without pause", kept_run, true},
+    {"kept", "observers decode while others send long prompts without pause", kept_run, true},
     {"burst", "N fresh connections at once, one GET each", burst_run, false},
     {"health", "GET requests one after the other on N kept connections", health_run, false},
     {"idle", "N connections that ask once and stay", idle_run, false},

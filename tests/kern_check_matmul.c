@@ -243,7 +243,7 @@ static void check_definition(kern_check *kc, const check_product *p)
 /* ---- Cases ----------------------------------------------------------------------------------------------------- */
 
 static const uint32_t check_rows[] = {1, 15, 16, 17, 33, 47, 80};
-static const uint32_t check_tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 21, 33};
+static const uint32_t check_tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16, 21, 33};
 static const uint32_t check_float_cols[] = {1, 2, 31, 32, 33, 64, 95, 100, 257};
 static const uint32_t check_block_cols[] = {1, 2, 3, 5, 9, 4, 6, 7}; /* of 256: the first five */
 
@@ -372,11 +372,11 @@ static void check_time_product(void *arg)
     t->k->matmul[t->a.w->type](&t->a);
 }
 
-/* One token reads more than any cache holds, so it shows what memory allows; the others reuse 2048 rows. */
+/* Few tokens read more than the caches of a core hold, as those who decode do; many reuse 2048 rows. */
 static void check_time_type(kern_check *kc, spark_type type)
 {
     enum { COLS = 2048, ROWS = 2048, ROWS_DECODE = 16384, TOKENS = 512 };
-    static const uint32_t tokens[] = {1, 4, 8, 16, TOKENS};
+    static const uint32_t tokens[] = {1, 2, 4, 6, 8, 9, 10, 12, 14, 16, 20, TOKENS};
     const spark_type_info *t = spark_type_lookup(type);
     const bool slow = kc->now->isa == SPARK_ISA_SCALAR;
     const uint32_t n_rows = slow ? 256 : ROWS_DECODE, n = spark_n_panels(n_rows);
@@ -398,7 +398,7 @@ static void check_time_type(kern_check *kc, spark_type type)
         if (!kc->now->quantize(t->act_block, x, COLS, acts + i * stride)) exit(2);
     }
     for (size_t i = 0; i < SPARK_COUNT(tokens); i++) {
-        const uint32_t used = tokens[i] == 1 || slow ? n : spark_n_panels(ROWS);
+        const uint32_t used = tokens[i] < TOKENS || slow ? n : spark_n_panels(ROWS);
         timing.a = (spark_matmul_args){.w = &w,
                                        .panel_end = used,
                                        .acts = acts,

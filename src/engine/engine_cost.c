@@ -64,8 +64,7 @@ double spark__cost_target(const engine_cost *c, const engine_mix *m, uint32_t ta
     return COST_AUTO * spark__cost_of(c, &alone);
 }
 
-/* Down to whole tiles for the operator's target, which is a bound; to the nearest for that of the engine's own, which is a mean:
- * there, half a tile too many still is within COST_AUTO. */
+/* Down to whole tiles for the operator's target, which is a bound; to the nearest for the engine's own, which is a mean. */
 uint32_t spark__cost_rows(const engine_cost *c, const engine_mix *m, uint32_t depth, uint32_t target_us)
 {
     const double aim = (COST_AIM - c->below_aim) * spark__cost_target(c, m, target_us),
@@ -156,6 +155,17 @@ static void cost_learn_prompts(engine_cost *c, const engine_mix *m, double ns)
     if (c->n_taught < COST_SURE) c->n_taught++;
 }
 
+/* What short prompts tell of depth is mostly noise, and all that a row costs must not end up there: they would begin with rows that
+ * seem to cost nothing. 1,024 positions before it cost a row less than its products in every model that is more than a toy, so half
+ * is the bound; what such a pass takes stays as it was learned. */
+static void cost_divide(engine_cost *c, const double part[COST_N])
+{
+    const double rows = part[COST_PROMPT], depth = part[COST_PROMPT_DEPTH];
+    if (rows <= 0 || c->ns[COST_PROMPT_DEPTH] <= c->ns[COST_PROMPT]) return;
+    c->ns[COST_PROMPT] = c->ns[COST_PROMPT_DEPTH] = (c->ns[COST_PROMPT] * rows + c->ns[COST_PROMPT_DEPTH] * depth) /
+                                                    (rows + depth);
+}
+
 void spark__cost_learn(engine_cost *c, const engine_mix *m, uint64_t ns)
 {
     double part[COST_N], square = 0;
@@ -181,8 +191,7 @@ void spark__cost_learn(engine_cost *c, const engine_mix *m, uint64_t ns)
         c->ns[i] += COST_STEP * error * part[i] / square;
         if (c->ns[i] < 0) c->ns[i] = 0;
     }
-    /* What short prompts tell of depth is mostly noise, and all that a row costs must not end up there. */
-    if (c->ns[COST_PROMPT_DEPTH] > c->ns[COST_PROMPT]) c->ns[COST_PROMPT_DEPTH] = c->ns[COST_PROMPT];
+    cost_divide(c, part);
 }
 
 void spark__cost_learn_run(engine_cost *c, uint64_t ns)

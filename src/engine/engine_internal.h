@@ -243,7 +243,7 @@ double spark__cost_of(const engine_cost *c, const engine_mix *m);
 double spark__cost_target(const engine_cost *c, const engine_mix *m, uint32_t target_us);
 /* Should a pass go without prompts that must keep a target, to see what streams take alone? Asked once a pass: yes begins anew. */
 bool spark__cost_look(engine_cost *c);
-/* Rows of a prompt at this depth that may join the mix within the target. */
+/* Rows of a prompt at this depth that may join the mix within the target (of the engine's own: about as many). */
 uint32_t spark__cost_rows(const engine_cost *c, const engine_mix *m, uint32_t depth, uint32_t target_us);
 void spark__cost_learn(engine_cost *c, const engine_mix *m, uint64_t ns);
 /* What passes with prompts take, for predictions: the pass itself and each of its rows; 0: none was seen. */

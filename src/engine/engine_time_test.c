@@ -260,6 +260,19 @@ static void test_what_streams_take_alone_is_looked_at_beside_prompts_without_end
     beside_end();
 }
 
+/* 95 % of 99 rows, one of them the stream's: room for 93. */
+static void test_prompts_get_an_even_number_of_rows_within_the_operators_target(void **state)
+{
+    (void)state;
+    spark_engine_options o = plain_options();
+    o.n_batch = 300;
+    o.itl_target_us = 990;
+    start_timed(&o, 0);
+    submitted[0] = submitted[1] = false;
+    assert_int_equal(punctual(100), 92);
+    beside_end();
+}
+
 /* 1.4 times 101 rows, 95 % of it: room for 33.3 rows beside a stream. */
 static void test_prompts_get_the_nearest_even_number_of_rows_of_the_engines_own_target(void **state)
 {
@@ -302,6 +315,7 @@ int main(void)
         cmocka_unit_test(test_a_short_prompt_is_foretold_to_go_at_once_and_a_long_one_is_not),
         cmocka_unit_test(test_passes_that_come_late_make_room_until_they_are_punctual_again),
         cmocka_unit_test(test_what_streams_take_alone_is_looked_at_beside_prompts_without_end),
+        cmocka_unit_test(test_prompts_get_an_even_number_of_rows_within_the_operators_target),
         cmocka_unit_test(test_prompts_get_the_nearest_even_number_of_rows_of_the_engines_own_target),
         cmocka_unit_test(test_looks_hold_up_neither_short_prompts_nor_a_long_one_behind_them),
     };

@@ -109,9 +109,8 @@ SPARK_INLINE void panel_ask_decode(const uint8_t *lines, unsigned n)
     }
 }
 
-/* Weights that will be taken apart next. While tiles compute, they ask for some lines now and then, so that memory and
- * arithmetic work at the same time; never for many at once, or all wait (measured on AMX, 16 tokens of Q4_0: 164 GMAC/s with
- * all lines before a tile, 251 with a few between four tokens). */
+/* Weights that will be taken apart next, for many tokens. While tiles compute, they ask for some lines now and then, so that memory and
+ * arithmetic work at the same time; never for many at once, or all wait. */
 typedef struct panel_ahead {
     const uint8_t *at; /* line of the first panel that comes next */
     size_t step;       /* from there to the second panel */

@@ -36,13 +36,14 @@ SPARK_INLINE k_traits k_traits_of(spark_type type)
 
 #include "kern/x86/avx512.h"
 
-#define X_COLS   256u                  /* columns taken apart at a time */
-#define X_GROUP  16u                   /* tokens of one tile */
-#define X_TOKENS 192u                  /* of a chunk: taking apart is shared by so many */
-#define X_CACHE  ((size_t)1536 * 1024) /* bytes of the activations of a chunk */
-#define X_FAR    1024u                 /* bytes; further ahead measured no better */
-#define X_BLOCKS (X_COLS / 32)
-#define X_TILE   1024u /* bytes of the results of one tile: [16 tokens][16 rows] int32 */
+#define X_COLS      256u                  /* columns taken apart at a time */
+#define X_GROUP     16u                   /* tokens of one tile */
+#define X_TOKENS    192u                  /* of a chunk: taking apart is shared by so many */
+#define X_CACHE     ((size_t)1536 * 1024) /* bytes of the activations of a chunk */
+#define X_LEAST_ANY 9u                    /* tokens of formats without an entry of their own */
+#define X_FAR       1024u                 /* bytes; further ahead measured no better */
+#define X_BLOCKS    (X_COLS / 32)
+#define X_TILE      1024u /* bytes of the results of one tile: [16 tokens][16 rows] int32 */
 
 #define X_ACC_BYTES  ((size_t)X_TOKENS * 2 * PANEL_LINE)
 #define X_DOTS_BYTES ((size_t)X_BLOCKS * 2 * X_TILE)
@@ -90,7 +91,7 @@ typedef struct x_group {
     float *acc;        /* [token][2][16] */
     uint8_t *dots;     /* results of tiles */
     panel_ahead ahead; /* asked with every four tokens */
-    bool is_lone;      /* no other group shares the unit: memory is the limit, and lines are asked for one by one */
+    bool is_lone; /* no other group shares the unit: memory is the limit, and blocks of 32 ask for lines one by one */
 } x_group;
 
 typedef void x_group_fn(x_group *g);
@@ -521,8 +522,8 @@ X_GROUP_FN(IQ4_XS)
             x_run(a, &f);                                                                                              \
     }
 
-/* The last number: tokens from which on it is faster than AVX-512, whose weights are not multiplied by their scales first. Measured
- * on an Intel Xeon, two threads, weights from memory. */
+/* The last number: tokens from which on it is faster than AVX-512, which takes fewer steps before it multiplies. Measured on an Intel
+ * Xeon with weights from memory on two threads (kern_check --bench --cpu avx512, and --cpu amx, tell about the same). */
 X_PRODUCT(Q4_0, 32, plain, 9)
 X_PRODUCT(Q5_0, 32, plain, 9)
 X_PRODUCT(Q8_0, 32, plain, 20)
@@ -539,7 +540,7 @@ X_PRODUCT(IQ4_XS, 256, IQ4_XS, 15)
 static void spark_k_matmul_any_amx(const spark_matmul_args *a)
 {
     static const x_format any_32 = {x_unpack_any, x_group_plain, 32}, any_256 = {x_unpack_any, x_group_Q6_K, 256};
-    if (a->n_tokens < 9)
+    if (a->n_tokens < X_LEAST_ANY)
         spark__matmul_avx512(a->w->type)(a);
     else
         x_run(a, spark_type_lookup(a->w->type)->block_elems == 32 ? &any_32 : &any_256);
