@@ -323,7 +323,8 @@ static void kept_drop(mode_run *m, uint32_t n)
     for (uint32_t i = 0; i < n; i++) load_drop(&m->loop.clients[i]);
 }
 
-/* What ends each phase; or its time does, where it has been told what it waits for would never come. */
+/* Each phase ends when it has what it is for, or when its time is up, so that a server that says nothing more holds none for ever; the
+ * loaded one lasts its time, and until the others are answered (--timeout). */
 static void kept_time(void *ctx)
 {
     mode_run *m = ctx;

@@ -20,12 +20,13 @@
  * as aiming lower helps. */
 #define COST_AIM        0.95
 #define COST_AIM_LEAST  0.7
-#define COST_LATE       1.1
+#define COST_LATE       1.05 /* who reads the tokens sees some more: a tenth is what --itl-target may be off */
 #define COST_AIM_LOWER  0.02
 #define COST_AIM_HIGHER (COST_AIM_LOWER / 99)
-/* SPARK_ITL_AUTO: streams are slowed by prompts to this many times what they take alone. Below the half more that is
- * promised: a row at a great depth costs more than the average that is learned, and COST_TILE of them come in any case. */
-#define COST_AUTO 1.4
+/* SPARK_ITL_AUTO: streams are slowed by prompts to this many times what they take alone; COST_AIM of it is what they see, so
+ * that the half more that is promised has room for scatter: a row at a great depth costs more than the average that is learned,
+ * and COST_TILE of them come in any case. */
+#define COST_AUTO 1.45
 /* Of passes with prompts: the share of the past that each leaves; and one that took more than so many times as long as
  * predicted counts as if it had taken that: it was disturbed. */
 #define COST_KEEP  (31.0 / 32)

@@ -162,7 +162,8 @@ void front_live_print(front *f, api_out *o)
     const front_live *v = f->live;
     const uint64_t now = spark_clock_ns();
     const double since = spark_metrics_get(f->metrics, SPARK_METRIC_START_TIME, 0, 0);
-    uint64_t planned = 0, resident = live_resident(f, SPARK_CELL_FRONT, 0);
+    uint64_t planned = (uint64_t)spark_metrics_get(f->metrics, SPARK_METRIC_MEMORY_PLANNED, SPARK_CELL_FRONT, 0),
+             resident = live_resident(f, SPARK_CELL_FRONT, 0);
     for (uint32_t i = 0; i < f->n_models; i++) {
         planned += f->models[i].link ? f->models[i].memory.planned : 0;
         resident += live_resident(f, SPARK_CELL_ENGINE, f->slots[i]);
