@@ -160,7 +160,7 @@ class Budget(Folder):
                 self.assertEqual(s.metric('spark_memory_planned_bytes', cell='front', model=''), front)
                 live = json.loads(s.get('/spark/live')[1])
                 self.assertEqual(live['memory']['budget'], plan['budget'])
-                self.assertEqual(live['memory']['planned'], total - front) # of the models: its page says so
+                self.assertEqual(live['memory']['planned'], total)
                 self.assertEqual([m['memory'] and m['memory']['planned'] for m in live['models']],
                                  [m['planned'] if m in models else None for m in (a, b)])
             with Server(*options, *budget) as s:
