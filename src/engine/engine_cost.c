@@ -157,7 +157,7 @@ static void cost_learn_prompts(engine_cost *c, const engine_mix *m, double ns)
 }
 
 /* What short prompts tell of depth is mostly noise, and all that a row costs must not end up there: they would begin with rows that
- * seem to cost nothing. 1,024 positions before it cost a row less than its products in every model that is more than a toy, so half
+ * seem to cost nothing. 1,024 positions before it cost a row less than its products in every model that is more than a toy, so as much
  * is the bound; what such a pass takes stays as it was learned. */
 static void cost_divide(engine_cost *c, const double part[COST_N])
 {
